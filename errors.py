@@ -1,0 +1,75 @@
+"""How the command lines speak of mistakes: one line on stderr, exit code 2, never a traceback.
+
+A mistake of the user's raises `UserError` where it is noticed; `command` turns it into the line and the code.
+Programming mistakes are not caught: they keep their traceback.
+"""
+
+import errno
+import functools
+import sys
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """Something the user can put right.
+
+    Args:
+        what: what is wrong, a short phrase without a full stop.
+        which: the value, path or line it is about.
+        fix: what to do about it.
+    """
+
+    def __init__(self, what, which, fix):
+        super().__init__(what, which, fix)
+        self.what, self.which, self.fix = what, which, fix
+
+    def __str__(self):
+        return "; ".join(" ".join(str(part).split()) for part in (self.what, self.which, self.fix))
+
+
+# Operating-system errors that are the surroundings' fault, with the advice that goes with each.
+_ADVICE = {
+    errno.ENOSPC: ("the disk is full", "free some space or choose another folder, then run the command again"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space or choose another folder, then run the command again"),
+    errno.EROFS: ("the file system is read-only", "choose a folder that can be written to"),
+    errno.EACCES: ("permission denied", "choose a folder you may write to, or change its permissions"),
+    errno.EPERM: ("permission denied", "choose a folder you may write to, or change its permissions"),
+    errno.ENOENT: ("no such file or folder", "check the path"),
+    errno.ENOTDIR: ("a part of the path is not a folder", "check the path"),
+    errno.EISDIR: ("a folder stands where a file is expected", "check the path"),
+    errno.EMFILE: ("too many open files", "raise the limit (ulimit -n) or use fewer workers"),
+    errno.EIO: ("the disk reports an input/output error", "check the disk"),
+}
+
+
+def from_os_error(error, path=None):
+    """Return the `UserError` that says what an OSError means for the user; `path` where the error names none."""
+    what, fix = _ADVICE.get(error.errno, (error.strerror or type(error).__name__, "check the path and the disk"))
+    return UserError(what, path or error.filename or "unnamed file", fix)
+
+
+def command(main):
+    """Decorate an entry point `main(argv=None) -> int` with the project's error manners."""
+
+    @functools.wraps(main)
+    def guarded(argv=None):
+        try:
+            return main(argv) or 0
+        except UserError as error:
+            problem = error
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        except BrokenPipeError:  # the reader of our output (head, less) has left: nothing to say to it
+            sys.stderr.close()
+            return EXIT_USER_ERROR
+        except OSError as error:
+            if error.errno not in _ADVICE:
+                raise
+            problem = from_os_error(error)
+        print(f"error: {problem}", file=sys.stderr)
+        return EXIT_USER_ERROR
+
+    return guarded
