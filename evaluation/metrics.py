@@ -1,0 +1,199 @@
+"""Depth metrics, and the protocol that applies them to images (Eigen et al., NIPS 2014; Garg et al., ECCV 2016).
+
+Disparity here is scaled disparity, the inverse of depth before any scaling; depths are metres. Free of torch.
+"""
+
+import collections
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
+
+MIN_DEPTH = 1e-3  # metres: nearer ground truth is ignored, nearer predictions are clamped
+MAX_DEPTH = 80.0  # metres: the same at the far end, the range of KITTI's laser scanner
+STEREO_SCALE = 5.4  # KITTI's stereo baseline is 0.54 m, the networks train with 0.1
+_GARG_ROWS = (0.40810811, 0.99189189)  # Garg et al.'s crop, as fractions of the height ...
+_GARG_COLUMNS = (0.03594771, 0.96405229)  # ... and of the width
+_DELTA = 1.25  # the ratio below which a pixel counts for a1; its powers for a2 and a3
+_EDGE_START, _EDGE_SLOPE = 0.05, 20  # post-processing ramp: full weight up to 5 % of the width, none from 10 %
+
+
+class Protocol(NamedTuple):
+    """How predictions meet ground truth.
+
+    garg_crop: count only the pixels inside Garg's crop.
+    min_gt, max_gt: ground truth counts strictly between these depths, in metres.
+    median_scaling: multiply each prediction by median(ground truth) / median(prediction).
+    scale_factor: multiply all predictions by this first.
+    """
+
+    garg_crop: bool = True
+    min_gt: float = MIN_DEPTH
+    max_gt: float = MAX_DEPTH
+    median_scaling: bool = True
+    scale_factor: float = 1.0
+
+    @classmethod
+    def for_improved_maps(cls, **settings):
+        """Return the protocol of KITTI's improved (accumulated) depth maps: every known pixel, no crop."""
+        return cls(garg_crop=False, min_gt=0.0, max_gt=np.inf, **settings)
+
+
+class ImageResult(NamedTuple):
+    """One image's outcome: `errors` in METRICS' order and the medians' `ratio`, nan if no pixel counts; `pixels` counted."""
+
+    errors: tuple
+    ratio: float
+    pixels: int
+
+
+def compute_errors(gt, pred):
+    """Compare depths pixel by pixel.
+
+    Args:
+        gt: (N,) true depths in metres, positive.
+        pred: (N,) predicted depths in metres, positive.
+
+    Returns:
+        The seven numbers named by METRICS, d being gt - pred: the means of |d| / gt and of d^2 / gt, the roots of the
+        means of d^2 and of (log gt - log pred)^2, and the fractions of pixels with max(gt / pred, pred / gt) below 1.25, 1.25^2, 1.25^3.
+
+    Source: Eigen, Puhrsch and Fergus, NIPS 2014, section 4.1.
+    """
+    worst = np.maximum(gt / pred, pred / gt)
+    difference = gt - pred
+    squared = difference**2
+    return (
+        np.mean(np.abs(difference) / gt),
+        np.mean(squared / gt),
+        np.sqrt(np.mean(squared)),
+        np.sqrt(np.mean((np.log(gt) - np.log(pred)) ** 2)),
+        *(np.mean(worst < _DELTA**power) for power in (1, 2, 3)),
+    )
+
+
+def batch_post_process_disparity(left, right):
+    """Blend the disparities of images and of their mirror images (Godard et al., CVPR 2017, section 3.4).
+
+    Near each border one of the two does not see what occludes it there, so the other takes over; between, their mean.
+
+    Args:
+        left: (B, H, W) disparity of the images.
+        right: (B, H, W) disparity of the mirrored images, mirrored back.
+
+    Returns:
+        (B, H, W), of the arrays' own type or wider.
+    """
+    across = np.linspace(0, 1, left.shape[-1])
+    near_left = 1 - np.clip(_EDGE_SLOPE * (across - _EDGE_START), 0, 1)
+    near_right = near_left[::-1]
+    return near_right * left + near_left * right + (1 - near_left - near_right) * 0.5 * (left + right)
+
+
+def garg_window(height, width):
+    """Return (top, bottom, left, right) of Garg's crop in pixels, ends exclusive."""
+    return *(int(part * height) for part in _GARG_ROWS), *(int(part * width) for part in _GARG_COLUMNS)
+
+
+def _counted(gt, protocol):
+    """Flat indices of the pixels that count, in row order."""
+    top, bottom, left, right = garg_window(*gt.shape) if protocol.garg_crop else (0, gt.shape[0], 0, gt.shape[1])
+    window = gt[top:bottom, left:right]
+    rows, columns = np.nonzero((window > protocol.min_gt) & (window < protocol.max_gt))
+    return (rows + top) * gt.shape[1] + (columns + left)
+
+
+def evaluate_image(gt, disparity, protocol):
+    """Score one prediction.
+
+    Args:
+        gt: (H, W) float32 true depth in metres, 0 where unknown.
+        disparity: (h, w) float32 scaled disparity, positive, at any size; it is resized to the ground truth's.
+        protocol: a `Protocol`.
+
+    Returns:
+        An `ImageResult`; its ratio is that of the medians, also where it is not applied.
+
+    Raises:
+        ValueError: the disparity is not finite and positive wherever ground truth counts.
+    """
+    import cv2
+
+    where = _counted(gt, protocol)
+    if not len(where):
+        return ImageResult((np.nan,) * len(METRICS), np.nan, 0)
+    height, width = gt.shape
+    at_points = cv2.resize(np.asarray(disparity, np.float32), (width, height)).ravel()[where]
+    if not (np.isfinite(at_points).all() and at_points.min() > 0):
+        raise ValueError("the disparity is not finite and positive everywhere")
+    truth, depth = gt.ravel()[where], 1 / at_points
+    depth *= protocol.scale_factor
+    ratio = np.median(truth) / np.median(depth)
+    if protocol.median_scaling:
+        depth *= ratio
+    errors = compute_errors(truth, np.clip(depth, MIN_DEPTH, MAX_DEPTH))
+    return ImageResult(tuple(float(error) for error in errors), float(ratio), len(where))
+
+
+def evaluate_images(ground_truth, disparities, protocol, workers=None):
+    """Score predictions in parallel threads, holding only a few images at a time.
+
+    Args:
+        ground_truth: sequence of (H, W) float32 arrays; an item is only asked for when its turn comes.
+        disparities: iterable of (h, w) float32 arrays in the same order; consumed as the scoring goes.
+        protocol: a `Protocol`.
+        workers: number of threads; by default one per core, eight at most.
+
+    Yields:
+        An `ImageResult` for each disparity, in order.
+
+    Raises:
+        ValueError: as `evaluate_image`, naming the image by its index from 0.
+    """
+    workers = workers or min(8, available_cores())
+
+    def score(index, disparity):
+        try:
+            return evaluate_image(ground_truth[index], disparity, protocol)
+        except ValueError as error:
+            raise ValueError(f"image {index}: {error}") from error
+
+    waiting = collections.deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for index, disparity in enumerate(disparities):
+            waiting.append(pool.submit(score, index, disparity))
+            while len(waiting) > 2 * workers or (waiting and waiting[0].done()):
+                yield waiting.popleft().result()
+        for future in waiting:
+            yield future.result()
+
+
+def mean_errors(results):
+    """Return the (7,) mean of the results' errors over the images in which any pixel counts; nan if there is none."""
+    rows = [result.errors for result in results if result.pixels]
+    return np.mean(rows, axis=0) if rows else np.full(len(METRICS), np.nan)
+
+
+def ratio_statistics(results):
+    """Return (median, relative standard deviation) of the images' median ratios; nan if there is none."""
+    ratios = np.array([result.ratio for result in results if result.pixels])
+    if not len(ratios):
+        return np.nan, np.nan
+    middle = np.median(ratios)
+    return float(middle), float(np.std(ratios / middle))
+
+
+def available_cores():
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def batched(items, size):
+    """Yield lists of up to `size` consecutive items."""
+    items = iter(items)
+    while batch := list(itertools.islice(items, size)):
+        yield batch

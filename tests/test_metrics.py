@@ -1,0 +1,166 @@
+"""The metrics and the per-image protocol, against hand-computed values and the published code's figures."""
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation import metrics
+from evaluation.metrics import Protocol, batch_post_process_disparity, compute_errors, evaluate_image, evaluate_images
+from tests.reference.seeded_weights import image
+
+REFERENCE = Path(__file__).parent / "reference"
+REFERENCE_RTOL = 1e-6
+
+
+def reference_ground_truth():
+    """The five reference frames' depth maps in Garg's crop, stored as gaps between pixels and depth in millimetres."""
+    maps = []
+    with np.load(REFERENCE / "evaluation_ground_truth.npz") as stored:
+        for i in range(5):
+            gt = np.zeros(stored[f"shape_{i}"], np.float32)
+            index = np.cumsum(np.concatenate([[stored[f"first_{i}"]], stored[f"gap_{i}"].astype(np.int64)]))
+            millimetres = stored[f"high_{i}"].astype(np.int64) * 256 + stored[f"low_{i}"]
+            gt.ravel()[index] = millimetres / 1000
+            maps.append(gt)
+    return maps
+
+
+def reference_disparities():
+    return image(21, (5, 1, 192, 640))[:, 0] ** 2 * 0.3 + 0.01
+
+
+@pytest.mark.parametrize(
+    "key, protocol",
+    [
+        ("metrics", Protocol()),
+        ("metrics_no_median_scaling", Protocol(median_scaling=False, scale_factor=metrics.STEREO_SCALE)),
+    ],
+)
+def test_five_real_frames_score_as_in_the_published_code(key, protocol):
+    results = list(evaluate_images(reference_ground_truth(), reference_disparities(), protocol))
+    with np.load(REFERENCE / "evaluation.npz") as stored:
+        np.testing.assert_allclose([result.errors for result in results], stored[key], rtol=REFERENCE_RTOL)
+        np.testing.assert_allclose(metrics.mean_errors(results), stored[key].mean(axis=0), rtol=REFERENCE_RTOL)
+
+
+def test_post_processing_is_the_published_blend():
+    merged = batch_post_process_disparity(image(22, (2, 1, 192, 640))[:, 0], image(23, (2, 1, 192, 640))[:, 0])
+    with np.load(REFERENCE / "post_process.npz") as stored:
+        np.testing.assert_allclose(merged[:, ::4, ::4], stored["merged"], rtol=REFERENCE_RTOL)
+
+
+def test_post_processing_takes_each_border_from_the_mirrored_view_of_it():
+    left, right = np.full((1, 2, 101), 1.0), np.full((1, 2, 101), 3.0)
+    merged = batch_post_process_disparity(left, right)
+    np.testing.assert_allclose(merged[0, 0, [0, 50, 100]], [3, 2, 1])
+
+
+def test_equal_depths_have_no_error():
+    depth = np.linspace(1, 70, 50, dtype=np.float32)
+    assert compute_errors(depth, depth) == (0, 0, 0, 0, 1, 1, 1)
+
+
+def test_errors_of_two_pixels_by_hand():
+    errors = compute_errors(np.array([2.0, 10.0]), np.array([4.0, 9.0]))
+    expected = [
+        (1 + 0.1) / 2,
+        (2 + 0.1) / 2,
+        np.sqrt((4 + 1) / 2),
+        np.sqrt((np.log(2) ** 2 + np.log(10 / 9) ** 2) / 2),
+        0.5,
+        0.5,
+        0.5,
+    ]
+    np.testing.assert_allclose(errors, expected, rtol=1e-12)
+
+
+def test_accuracy_counts_ratios_strictly_below_the_threshold():
+    assert compute_errors(np.array([1.0]), np.array([1.25]))[4:] == (0, 1, 1)
+
+
+def test_garg_window_of_a_kitti_frame():
+    assert metrics.garg_window(375, 1242) == (153, 371, 44, 1197)
+
+
+def test_pixels_outside_the_crop_count_only_without_it():
+    gt = np.zeros((375, 1242), np.float32)
+    gt[152, 100], gt[153, 100] = 5, 10  # one row above the crop, its first row
+    disparity = np.full((192, 640), 0.1, np.float32)
+    cropped = evaluate_image(gt, disparity, Protocol(median_scaling=False))
+    whole = evaluate_image(gt, disparity, Protocol(garg_crop=False, median_scaling=False))
+    assert (cropped.pixels, whole.pixels) == (1, 2)
+    assert cropped.errors[0] == pytest.approx(0, abs=1e-6)
+    assert whole.errors[0] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_improved_maps_count_every_known_pixel():
+    gt = np.zeros((375, 1242), np.float32)
+    gt[0, 0], gt[200, 600], gt[374, 1241] = 5, 95, 1e-4
+    disparity = np.full((192, 640), 0.1, np.float32)
+    assert evaluate_image(gt, disparity, Protocol.for_improved_maps()).pixels == 3
+    assert evaluate_image(gt, disparity, Protocol()).pixels == 0
+
+
+def test_median_scaling_forgives_any_scale():
+    gt = reference_ground_truth()[0]
+    disparity = reference_disparities()[0]
+    one, other = (evaluate_image(gt, disparity * scale, Protocol()) for scale in (1, 8))
+    np.testing.assert_allclose(one.errors, other.errors, rtol=1e-5)
+    assert other.ratio == pytest.approx(8 * one.ratio)
+
+
+def test_predictions_are_clamped_to_the_range():
+    gt = np.full((375, 1242), 40, np.float32)
+    far = evaluate_image(gt, np.full((4, 4), 1e-6, np.float32), Protocol(median_scaling=False))
+    near = evaluate_image(gt, np.full((4, 4), 1e6, np.float32), Protocol(median_scaling=False))
+    assert far.errors[0] == pytest.approx(1)
+    assert near.errors[0] == pytest.approx((40 - 1e-3) / 40)
+
+
+def test_an_image_without_ground_truth_is_left_out_of_the_means():
+    empty = np.zeros((375, 1242), np.float32)
+    full = reference_ground_truth()[0]
+    disparity = reference_disparities()[0]
+    results = list(evaluate_images([empty, full], [disparity, disparity], Protocol()))
+    assert results[0].pixels == 0 and np.isnan(results[0].errors).all()
+    np.testing.assert_array_equal(metrics.mean_errors(results), results[1].errors)
+    assert metrics.ratio_statistics(results) == (results[1].ratio, 0)
+
+
+def test_without_any_ground_truth_the_means_are_not_numbers():
+    results = [evaluate_image(np.zeros((37, 124), np.float32), np.ones((4, 4), np.float32), Protocol())]
+    assert np.isnan(metrics.mean_errors(results)).all() and np.isnan(metrics.ratio_statistics(results)).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0, -1])
+def test_a_broken_disparity_names_its_image(bad):
+    gt = np.full((20, 40), 5, np.float32)
+    good = np.ones((20, 40), np.float32)
+    with pytest.raises(ValueError, match="image 1: the disparity is not finite and positive"):
+        list(evaluate_images([gt, gt], [good, np.full_like(good, bad)], Protocol()))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_results_keep_their_order_whatever_the_number_of_threads(workers):
+    gts = [np.full((20, 40), depth, np.float32) for depth in range(1, 31)]
+    ones = (np.ones((20, 40), np.float32) for _ in gts)
+    ratios = [result.ratio for result in evaluate_images(gts, ones, Protocol(), workers)]
+    np.testing.assert_allclose(ratios, range(1, 31))
+
+
+def test_memory_does_not_grow_with_the_number_of_images():
+    class Endless:
+        def __getitem__(self, index):
+            return np.full((375, 1242), 5, np.float32)
+
+    def peak(count):
+        disparities = (np.ones((192, 640), np.float32) for _ in range(count))
+        tracemalloc.start()
+        list(evaluate_images(Endless(), disparities, Protocol(), workers=2))
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak_bytes
+
+    assert peak(60) < 1.3 * peak(15)
