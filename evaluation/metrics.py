@@ -44,7 +44,7 @@ class Protocol(NamedTuple):
 
 
 class ImageResult(NamedTuple):
-    """One image's outcome: `errors` in METRICS' order and the medians' `ratio`, nan if no pixel counts; `pixels` counted."""
+    """One image: `errors` in METRICS' order and the `ratio` of medians, nan if no pixel counts; `pixels` that count."""
 
     errors: tuple
     ratio: float
@@ -60,7 +60,8 @@ def compute_errors(gt, pred):
 
     Returns:
         The seven numbers named by METRICS, d being gt - pred: the means of |d| / gt and of d^2 / gt, the roots of the
-        means of d^2 and of (log gt - log pred)^2, and the fractions of pixels with max(gt / pred, pred / gt) below 1.25, 1.25^2, 1.25^3.
+        means of d^2 and of (log gt - log pred)^2, and the fractions of pixels with max(gt / pred, pred / gt) below
+        1.25, 1.25^2, 1.25^3.
 
     Source: Eigen, Puhrsch and Fergus, NIPS 2014, section 4.1.
     """
