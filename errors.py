@@ -6,6 +6,7 @@ Programming mistakes are not caught: they keep their traceback.
 
 import errno
 import functools
+import logging
 import sys
 
 EXIT_USER_ERROR = 2
@@ -27,6 +28,14 @@ class UserError(Exception):
 
     def __str__(self):
         return "; ".join(" ".join(str(part).split()) for part in (self.what, self.which, self.fix))
+
+
+class UserErrors(UserError):
+    """Several mistakes found at once; each gets its line."""
+
+    def __init__(self, problems):
+        super().__init__(problems[0].what, problems[0].which, problems[0].fix)
+        self.problems = list(problems)
 
 
 # Operating-system errors that are the surroundings' fault, with the advice that goes with each.
@@ -55,6 +64,7 @@ def command(main):
 
     @functools.wraps(main)
     def guarded(argv=None):
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
         try:
             return main(argv) or 0
         except UserError as error:
@@ -69,7 +79,8 @@ def command(main):
             if error.errno not in _ADVICE:
                 raise
             problem = from_os_error(error)
-        print(f"error: {problem}", file=sys.stderr)
+        for each in getattr(problem, "problems", [problem]):
+            print(f"error: {each}", file=sys.stderr)
         return EXIT_USER_ERROR
 
     return guarded
