@@ -171,16 +171,21 @@ def load_depth_network(folder, model, device="cpu", dilations=None):
         encoder = LiteMono(model, height, width, drop_path_rate=0.0, dilations=used)
     except ValueError as error:
         raise UserError(f"the dilations do not fit the model ({error})", path, _advice(state)) from error
-    decoder = DepthDecoder(encoder.num_ch_enc)
     load_strictly(encoder, state, path)
-    depth_path = os.path.join(folder, "depth.pth")
-    depth_state = read_state(depth_path)
-    # A network trained with fewer scales has fewer heads; the first, at full size, is the one that predicts.
-    heads = {key.split(".")[1] for key in depth_state if key.startswith("decoder.")}
-    if len(heads) < len(decoder.decoder):
-        decoder = DepthDecoder(encoder.num_ch_enc, scales=range(max(len(heads) - 2 * len(encoder.num_ch_enc), 1)))
-    load_strictly(decoder, depth_state, depth_path)
+    path = os.path.join(folder, "depth.pth")
+    state = read_state(path)
+    decoder = DepthDecoder(encoder.num_ch_enc, stored_scales(state, encoder.num_ch_enc))
+    load_strictly(decoder, state, path)
     return DepthNetwork(encoder.to(device).eval(), decoder.to(device).eval(), height, width, encoder.dilations)
+
+
+def stored_scales(state, num_ch_enc):
+    """Return the scales of the heads that a decoder file holds, told by their input channels; all three if unclear."""
+    levels = [int(channels) // 2 for channels in num_ch_enc]
+    heads = sorted(key for key in state if key.startswith("decoder.") and key.endswith(".conv.weight"))
+    heads = [state[key] for key in heads if key.count(".") == 3 and isinstance(state[key], torch.Tensor)]
+    inputs = [head.shape[1] for head in heads if head.dim() == 4]
+    return tuple(levels.index(each) for each in inputs) if inputs and set(inputs) <= set(levels) else (0, 1, 2)
 
 
 def _stored_size(state, name, path):

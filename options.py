@@ -1,0 +1,248 @@
+"""Every option of training and evaluation: name, default and meaning declared once, rules between them in one place.
+
+Free of torch. Options that take yes or no also stand bare: `--png`, `--png true` and `--png false` all work.
+"""
+
+import argparse
+import os
+
+from errors import UserError, UserErrors
+from model_table import MODELS
+from training.recipes import RECIPES
+from training.schedule import DEFAULT_LR
+
+ROOT = os.path.dirname(os.path.abspath(__file__))
+DATASETS = ("kitti", "kitti_odom", "kitti_depth")
+METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser with the project's error manners and short helpers for its two common kinds of option."""
+
+    def __init__(self, **settings):
+        settings.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message):
+        what, _, which = message.partition(": ")
+        raise UserError(what, which or " ", f"see python {self.prog} --help")
+
+    @staticmethod
+    def flag(group, name, default=False, help=""):
+        """Add a yes-or-no option that also stands bare."""
+        group.add_argument(f"--{name}", nargs="?", const=True, default=default, type=boolean, metavar="BOOL", help=help)
+
+
+def boolean(text):
+    """Read true or false (also yes/no, 1/0, on/off). Raises ArgumentTypeError."""
+    words = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
+    if text.lower() not in words:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return words[text.lower()]
+
+
+def positive(text):
+    """Read a whole number of at least 1."""
+    return _whole(text, 1)
+
+
+def whole(text):
+    """Read a whole number of at least 0."""
+    return _whole(text, 0)
+
+
+def _whole(text, least):
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    return value
+
+
+def dilation_list(text):
+    """Read dilations of the three stages, e.g. `1,2,3/1,2,3/1,2,3,2,4,6`."""
+    try:
+        stages = tuple(tuple(int(number) for number in stage.split(",")) for stage in text.split("/"))
+    except ValueError:
+        stages = ()
+    if len(stages) != 3 or any(number < 1 for stage in stages for number in stage):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 1,2,3/1,2,3/1,2,3,2,4,6")
+    return stages
+
+
+def add_model_options(group):
+    """Add what names a depth network; shared by training, evaluation and prediction."""
+    group.add_argument("--model", default="lite-mono", choices=list(MODELS), help="which Lite-Mono model")
+    group.add_argument("--dilations", type=dilation_list, metavar="D",
+                       help="dilations of the three stages, such as 1,2,3/1,2,3/1,2,3,2,4,6, "
+                            "instead of those of the weights or the model")  # fmt: skip
+    Parser.flag(group, "no_cuda", help="stay on the CPU")
+
+
+def _data_options(parser):
+    group = parser.add_argument_group("data")
+    group.add_argument("--data_path", default=os.path.join(ROOT, "kitti_data"), help="root of the data set")
+    group.add_argument("--dataset", default="kitti", choices=DATASETS, help="layout and ground truth of the data")
+    group.add_argument("--split", default="eigen_zhou",
+                       help="training split: eigen_zhou, eigen_full, odom, benchmark, or a folder with *_files.txt")  # fmt: skip
+    Parser.flag(group, "png", help="read .png images instead of .jpg")
+    group.add_argument("--height", type=positive, default=192, help="input height, a multiple of 32")
+    group.add_argument("--width", type=positive, default=640, help="input width, a multiple of 32")
+    group.add_argument("--frame_ids", nargs="+", type=int, default=[0, -1, 1], help="frames to load, 0 first")
+    Parser.flag(group, "use_stereo", help="also warp the other camera of the pair")
+    Parser.flag(group, "jitter_per_image", help="draw colour jitter for each image instead of once for an item")
+    group.add_argument("--num_workers", type=whole, default=12, help="processes that load data")
+
+
+def _model_options(parser):
+    group = parser.add_argument_group("networks")
+    add_model_options(group)
+    group.add_argument("--drop_path", type=float, default=0.2, help="stochastic depth of the last encoder block")
+    group.add_argument("--num_layers", type=int, default=18, choices=(18, 34, 50, 101, 152), help="pose ResNet depth")
+    group.add_argument("--weights_init", default="pretrained", choices=("pretrained", "scratch"),
+                       help="start of the pose ResNet: ImageNet or random")  # fmt: skip
+    group.add_argument("--pose_model_type", default="separate_resnet", choices=("separate_resnet", "shared", "posecnn"),
+                       help="network that predicts motion")  # fmt: skip
+    group.add_argument("--pose_model_input", default="pairs", choices=("pairs", "all"), help="frames it sees at once")
+    group.add_argument("--mypretrain", help="ImageNet weights of the depth encoder")
+    group.add_argument("--load_weights_folder", help="weights folder to start from or to evaluate")
+    group.add_argument("--models_to_load", nargs="+", default=["encoder", "depth", "pose_encoder", "pose"],
+                       choices=("encoder", "depth", "pose_encoder", "pose", "predictive_mask"), metavar="NET",
+                       help="networks taken from it: encoder depth pose_encoder pose predictive_mask")  # fmt: skip
+
+
+def _objective_options(parser):
+    group = parser.add_argument_group("objective")
+    group.add_argument("--scales", nargs="+", type=int, default=[0, 1, 2], help="output scales in the loss, of 0 1 2")
+    group.add_argument("--min_depth", type=float, default=0.1, help="nearest depth the network can say")
+    group.add_argument("--max_depth", type=float, default=100.0, help="farthest depth the network can say")
+    group.add_argument("--disparity_smoothness", type=float, default=1e-3, help="weight of the smoothness term")
+    Parser.flag(group, "v1_multiscale", help="compare images of each scale instead of full size")
+    Parser.flag(group, "avg_reprojection", help="mean over source frames instead of minimum")
+    Parser.flag(group, "disable_automasking", help="keep pixels that a still camera explains better")
+    Parser.flag(group, "predictive_mask", help="predict a mask for each source; needs --disable_automasking")
+    Parser.flag(group, "no_ssim", help="L1 alone as photometric error")
+
+
+def _training_options(parser):
+    group = parser.add_argument_group("training")
+    group.add_argument("--recipe", choices=list(RECIPES), metavar="NAME",
+                       help=f"a published recipe, which other flags override: {', '.join(RECIPES)}")  # fmt: skip
+    Parser.flag(group, "print_recipe", help="print the options that the recipe stands for and stop")
+    group.add_argument("--batch_size", type=positive, default=16, help="items a step and process")
+    group.add_argument("--grad_accum", type=positive, default=1, help="batches added up for one optimiser step")
+    group.add_argument("--num_epochs", type=positive, default=50, help="epochs")
+    group.add_argument("--lr", nargs="+", type=float, default=list(DEFAULT_LR), metavar="LR",
+                       help="six numbers: max min cycle of the depth networks, then of the pose networks")  # fmt: skip
+    group.add_argument("--weight_decay", type=float, default=1e-2, help="of AdamW")
+    group.add_argument("--scheduler_step_size", type=int, default=15, help="accepted for old command lines, unused")
+    group.add_argument("--seed", type=whole, default=0, help="of weights, data order, augmentation and noise")
+    Parser.flag(group, "deterministic", help="repeatable kernels on a GPU, at some cost in speed")
+    group.add_argument("--amp", default="off", choices=("off", "bf16", "fp16"),
+                       help="precision of the networks; geometry and loss stay in float32")  # fmt: skip
+    Parser.flag(group, "compile", help="compile the networks with torch.compile")
+    Parser.flag(group, "sync_bn", help="BatchNorm statistics over all processes")
+    group.add_argument("--max_steps", type=positive, help="stop after this many steps, as if the run ended there")
+
+
+def _logging_options(parser):
+    group = parser.add_argument_group("logs, states and validation")
+    group.add_argument("--log_dir", default="./tmp", help="where runs are kept")
+    group.add_argument("--model_name", default="lite-mono", help="folder of this run under log_dir")
+    group.add_argument("--log_frequency", type=positive, default=250, help="steps between TensorBoard entries")
+    group.add_argument("--save_frequency", type=positive, default=1, help="epochs between weights folders")
+    group.add_argument("--save_steps", type=positive, help="also save a resumable state every so many steps")
+    group.add_argument("--keep_states", type=positive, default=2, help="resumable states to keep")
+    group.add_argument("--resume", nargs="?", const="newest", metavar="STATE",
+                       help="continue this run from its newest complete state, or from the one named")  # fmt: skip
+    group.add_argument("--val_steps", type=positive, help="also validate every so many steps")
+    group.add_argument("--best_metric", default="auto", choices=("auto", "loss", *METRICS),
+                       help="what weights_best follows; auto: abs_rel where ground truth exists, else loss")  # fmt: skip
+    group.add_argument("--on_bad_sample", default="stop", choices=("stop", "skip"), help="what a broken image does")
+    Parser.flag(group, "check_data", help="verify data_path against the split and stop")
+    group.add_argument("--check_decode", default="sample", choices=("none", "sample", "all"),
+                       help="images that --check_data decodes")  # fmt: skip
+    Parser.flag(group, "profile", default=True, help="say parameters and multiply-adds once")
+
+
+def _evaluation_options(parser):
+    group = parser.add_argument_group("evaluation")
+    group.add_argument("--eval_split", default="eigen", help="eigen, eigen_benchmark, or a folder with test_files.txt")
+    Parser.flag(group, "disable_median_scaling", help="do not scale predictions to the ground truth's median")
+    group.add_argument("--pred_depth_scale_factor", type=float, default=1.0, help="multiplies predicted depth")
+    group.add_argument("--ext_disp_to_eval", help=".npy of scaled disparities to evaluate instead of a network")
+    Parser.flag(group, "post_process", help="merge the predictions for the image and its mirror image")
+    Parser.flag(group, "save_pred_disps", help="write the scaled disparities as .npy")
+    Parser.flag(group, "no_eval", help="predict (and save) without evaluating")
+    group.add_argument("--eval_out_dir", help="where --save_pred_disps writes; default: the weights folder")
+    group.add_argument("--csv", metavar="FILE", help="write the metrics of every image")
+    group.add_argument("--json", metavar="FILE", help="write the summary")
+    Parser.flag(group, "all", help="evaluate every weights_<epoch> below the folder and mark the best")
+
+
+class LiteMonoOptions:
+    """The options of train.py and evaluate_depth.py.
+
+    `parser` is the argparse parser; `parse(argv=None)` returns the checked namespace.
+    """
+
+    def __init__(self, prog=None):
+        self.parser = Parser(prog=prog, description=__doc__.splitlines()[0])
+        for declare in (_data_options, _model_options, _objective_options, _training_options, _logging_options,
+                        _evaluation_options):  # fmt: skip
+            declare(self.parser)
+
+    def parse(self, argv=None):
+        """Return the options as a namespace.
+
+        Raises:
+            UserError: an unknown flag, a value out of range, or flags that contradict each other (all at once).
+        """
+        recipe = self.parser.parse_known_args(argv)[0].recipe
+        if recipe:
+            self.parser.set_defaults(**RECIPES[recipe])
+        options = self.parser.parse_args(argv)
+        problems = [UserError(*problem) for problem in contradictions(options)]
+        if problems:
+            raise UserErrors(problems)
+        return options
+
+
+def contradictions(opt):
+    """Yield (what, which, fix) for every rule between options that `opt` breaks."""
+    for name in ("height", "width"):
+        if getattr(opt, name) % 32:
+            value = getattr(opt, name)
+            nearest = max(32, round(value / 32) * 32)
+            yield f"--{name} is not a multiple of 32", value, f"use {nearest}, for example"
+    if len(opt.lr) != 6:
+        yield ("--lr takes six numbers", f"{len(opt.lr)} given",
+               "give max min cycle for depth, then for pose: 0.0001 5e-6 31 0.0001 1e-5 31")  # fmt: skip
+    else:
+        for name, (high, low, cycle) in (("depth", opt.lr[:3]), ("pose", opt.lr[3:])):
+            if not (0 <= low <= high and cycle >= 1 and cycle == int(cycle)):
+                yield (f"--lr of {name} is out of range", f"{high} {low} {cycle}",
+                       "max must be at least min, min at least 0, the cycle a whole number of epochs")  # fmt: skip
+    if not 0 < opt.min_depth < opt.max_depth:
+        yield "--min_depth must lie between 0 and --max_depth", f"{opt.min_depth} {opt.max_depth}", "use 0.1 and 100"
+    if not opt.scales or sorted(set(opt.scales)) != sorted(opt.scales) or not set(opt.scales) <= {0, 1, 2}:
+        yield "--scales takes different numbers of 0 1 2", " ".join(map(str, opt.scales)), "use --scales 0 1 2"
+    elif 0 not in opt.scales:
+        yield "--scales leaves out 0, the scale that predicts", " ".join(map(str, opt.scales)), "add 0"
+    if opt.frame_ids[:1] != [0] or len(set(opt.frame_ids)) != len(opt.frame_ids):
+        yield "--frame_ids must start with 0 and name each frame once", " ".join(map(str, opt.frame_ids)), "use 0 -1 1"
+    elif opt.frame_ids == [0] and not opt.use_stereo:
+        yield "a single frame has nothing to be compared with", "--frame_ids 0", "add --use_stereo, or use 0 -1 1"
+    if opt.predictive_mask and not opt.disable_automasking:
+        yield "a predictive mask replaces auto-masking", "--predictive_mask", "add --disable_automasking"
+    if not 0 <= opt.drop_path < 1:
+        yield "--drop_path is a probability below 1", opt.drop_path, "use 0.2"
+    if opt.pred_depth_scale_factor <= 0:
+        yield "--pred_depth_scale_factor must be positive", opt.pred_depth_scale_factor, "use 1"
+    if opt.mypretrain and opt.load_weights_folder and "encoder" in opt.models_to_load:
+        yield ("two sources for the encoder's weights", "--mypretrain and --load_weights_folder",
+               "drop one, or leave encoder out of --models_to_load")  # fmt: skip
+    if opt.print_recipe and not opt.recipe:
+        yield "there is no recipe to print", "--print_recipe", f"add --recipe with one of {', '.join(RECIPES)}"

@@ -1,0 +1,1 @@
+"""What the trainer leans on: learning rates, resumable states, processes, precision, logs and alarms."""
