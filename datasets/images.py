@@ -1,0 +1,101 @@
+"""Image files in, RGB images and tensors out: decoding, Lanczos resizing, the pyramid of scales.
+
+The resampling is Pillow's Lanczos filter on 8-bit values, each coarser scale from the finer one, since published weights
+were trained on images made so.
+"""
+
+import os
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from errors import UserError, from_os_error
+
+DEPTH_UNITS = 256.0  # of KITTI's depth PNGs, per metre
+Image.MAX_IMAGE_PIXELS = 200_000_000  # a larger one is no camera's frame
+
+
+def read_rgb(path, wanted_by=None):
+    """Decode an image file to a PIL image in RGB.
+
+    Args:
+        path: the file.
+        wanted_by: what asks for it (a split line, say), for the message.
+
+    Raises:
+        UserError: the file is missing, cut off, or no image.
+    """
+    which = f"{os.fspath(path)} (wanted by {wanted_by})" if wanted_by else os.fspath(path)
+    try:
+        with Image.open(path) as image:
+            return to_rgb(image)
+    except FileNotFoundError:
+        raise UserError("missing image", which, "check the data path, the split and the image format") from None
+    except UnidentifiedImageError:
+        raise UserError("not an image", which, "replace the file") from None
+    except Image.DecompressionBombError:
+        raise UserError("an image of absurd size", which, "replace the file") from None
+    except OSError as error:
+        if error.errno:
+            raise from_os_error(error, which) from error
+        raise UserError("a damaged image", f"{which}: {error}", "copy the file again") from None
+    except (SyntaxError, ValueError, EOFError) as error:  # what Pillow's PNG reader says of broken chunks
+        raise UserError("a damaged image", f"{which}: {error}", "copy the file again") from None
+
+
+def to_rgb(image):
+    """Return an image of any mode as RGB, decoded: grey ones repeated, 16-bit ones scaled, transparency dropped."""
+    if image.mode == "RGB":
+        image.load()
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        values = values / 257 if values.max(initial=0) > 255 else values
+        image = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def resize(image, height, width):
+    """Return a PIL image resized with Lanczos; the image itself where the size is right already."""
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def pyramid(image, scales):
+    """Return [image, its half, its quarter, ...], `scales` PIL images, each made from the one before it."""
+    levels = [image]
+    width, height = image.size
+    for scale in range(1, scales):
+        levels.append(resize(levels[-1], height // 2**scale, width // 2**scale))
+    return levels
+
+
+def mirror(image):
+    """Return a PIL image flipped left to right."""
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+def to_tensor(image):
+    """Return a PIL image or (H, W, 3) uint8 array as a (3, H, W) float32 tensor in [0, 1]."""
+    values = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return values.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
+
+def read_depth_png(path, wanted_by=None):
+    """Return a KITTI depth map, (H, W) float32 metres, 0 where unknown: a 16-bit PNG of metres times 256.
+
+    Raises:
+        UserError: the file is missing, damaged, or no 16-bit image.
+    """
+    which = f"{os.fspath(path)} (wanted by {wanted_by})" if wanted_by else os.fspath(path)
+    try:
+        with Image.open(path) as image:
+            if not image.mode.startswith("I"):
+                raise UserError("a depth map that is no 16-bit PNG", which, "replace the file")
+            return np.asarray(image).astype(np.float32) / DEPTH_UNITS
+    except FileNotFoundError:
+        raise UserError("missing depth map", which, "unpack KITTI's data_depth_annotated below the data path") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        if getattr(error, "errno", None):
+            raise from_os_error(error, which) from error
+        raise UserError("a damaged depth map", f"{which}: {error}", "copy the file again") from None

@@ -1,0 +1,109 @@
+"""Colour jitter: brightness, contrast, saturation and hue by random factors, in random order.
+
+The operations are torchvision's `ColorJitter` on float images, clamped to [0, 1] after each. A jitter is a table of four
+steps, (4, 4): each row (gain, grey, mean, hue) turns x into clamp(gain * x + grey * g(x) + mean * m(x)), where g is the
+image's luma and m the average of g, and then turns the hue by that part of the circle. So a jitter travels as a small
+tensor and is applied to one image in a loader process or to a batch on the training device alike.
+"""
+
+import numpy as np
+import torch
+
+STRENGTH = 0.2  # of brightness, contrast and saturation: factors in 0.8 .. 1.2
+HUE = 0.1  # of the circle, either way
+LUMA = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green, blue
+NONE = ((1.0, 0.0, 0.0, 0.0),) * 4
+
+
+def draw(rng):
+    """Draw a jitter.
+
+    Args:
+        rng: a `numpy.random.Generator`.
+
+    Returns:
+        (4, 4) float32 array, one row per step.
+    """
+    brightness, contrast, saturation = rng.uniform(1 - STRENGTH, 1 + STRENGTH, 3)
+    return steps(brightness, contrast, saturation, rng.uniform(-HUE, HUE), rng.permutation(4))
+
+
+def steps(brightness, contrast, saturation, hue, order=(0, 1, 2, 3)):
+    """Return the (4, 4) table of the four factors, applied in `order` (of the argument positions)."""
+    rows = np.array(
+        [
+            (brightness, 0, 0, 0),
+            (contrast, 0, 1 - contrast, 0),
+            (saturation, 1 - saturation, 0, 0),
+            (1, 0, 0, hue),
+        ],
+        dtype=np.float32,
+    )
+    return rows[list(order)]
+
+
+def apply(image, table):
+    """Apply one jitter to one image.
+
+    Args:
+        image: (3, H, W) float32 in [0, 1]; left as it is.
+        table: (4, 4), see the module.
+
+    Returns:
+        A new (3, H, W) tensor.
+    """
+    image = image.clone()
+    for gain, grey, mean, hue in np.asarray(table).tolist():
+        if hue:
+            image = _turn_hue(image, hue)
+            continue
+        if grey or mean:
+            luma = _luma(image)
+            image.mul_(gain)
+            image.add_(luma.mul_(grey) if grey else luma.mean() * mean)
+        elif gain == 1:
+            continue
+        else:
+            image.mul_(gain)
+        image.clamp_(0, 1)
+    return image
+
+
+def apply_batch(images, tables):
+    """Apply a jitter of its own to each image of a batch, on the batch's device, without a loop over images.
+
+    Args:
+        images: (B, 3, H, W) float in [0, 1].
+        tables: (B, 4, 4), see the module.
+
+    Returns:
+        (B, 3, H, W).
+    """
+    for step in tables.to(images).unbind(1):
+        gain, grey, mean, hue = (column.view(-1, 1, 1, 1) for column in step.unbind(1))
+        luma = _luma(images)
+        images = (images * gain + luma * grey + luma.mean((-2, -1), keepdim=True) * mean).clamp(0, 1)
+        images = torch.where(hue == 0, images, _turn_hue(images, hue))
+    return images
+
+
+def _luma(image):
+    red, green, blue = image.unbind(-3)
+    return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2]).unsqueeze(-3)
+
+
+def _turn_hue(image, turn):
+    """Return `image` (..., 3, H, W) with its hue turned by `turn` (of the circle), value and saturation kept.
+
+    With hue h in [0, 6), value V and chroma C, a channel is V - C * clamp(2 - |(n + h) mod 6 - 2|, 0, 1) with n = 5, 3, 1 for
+    red, green, blue (Smith, Color gamut transform pairs, SIGGRAPH 1978, in closed form).
+    """
+    red, green, blue = image.unbind(-3)
+    value, lead = image.max(-3)
+    chroma = value - image.amin(-3)
+    ahead = torch.where(lead == 0, green - blue, torch.where(lead == 1, blue - red, red - green))
+    hue = ahead.div_(chroma.clamp(min=1e-8)).add_(lead, alpha=2)
+    hue = hue.unsqueeze(-3) + 6 * turn
+    offset = torch.tensor((5.0, 3.0, 1.0), device=image.device, dtype=image.dtype).view(3, 1, 1)
+    share = (hue + offset).remainder_(6).sub_(2).abs_().neg_().add_(2).clamp_(0, 1)
+    return share.mul_(chroma.unsqueeze(-3)).neg_().add_(value.unsqueeze(-3))

@@ -1,0 +1,95 @@
+"""KITTI as training data: raw drives with LiDAR, odometry sequences, and raw drives with improved depth maps.
+
+Geiger et al., IJRR 2013 (raw, odometry); Uhrig et al., 3DV 2017 (improved depth).
+"""
+
+import functools
+import os
+
+import numpy as np
+
+from datasets.images import read_depth_png
+from datasets.mono_dataset import MonoDataset
+from errors import UserError
+from kitti_utils import generate_depth_map
+
+CAMERA = {"l": 2, "r": 3}
+DEPTH_SIZE = (375, 1242)  # height and width of depth_gt: the commonest of KITTI's sizes
+
+
+class KITTIDataset(MonoDataset):
+    """What all of KITTI shares: one normalised camera for both sides and all days."""
+
+    def intrinsics(self, folder):
+        """Return the fixed normalised intrinsics that published KITTI models are trained with."""
+        return np.array([[0.58, 0, 0.5, 0], [0, 1.92, 0.5, 0], [0, 0, 1, 0], [0, 0, 0, 1]], dtype=np.float32)
+
+
+class KITTIRAWDataset(KITTIDataset):
+    """KITTI raw drives; depth_gt from the LiDAR scans that exist, in the item's own camera."""
+
+    def image_path(self, folder, frame, side):
+        """Return <folder>/image_02|03/data/<frame, ten digits>."""
+        name = f"{frame:010d}{self.img_ext}"
+        return os.path.join(self.data_path, folder, f"image_0{CAMERA[side]}", "data", name)
+
+    def scan_path(self, folder, frame):
+        """Return the LiDAR scan of a frame."""
+        return os.path.join(self.data_path, folder, "velodyne_points", "data", f"{frame:010d}.bin")
+
+    def has_depth(self):
+        """Return whether any of the drives has a folder of scans."""
+        return self._any_depth
+
+    @functools.cached_property
+    def _any_depth(self):
+        return any(os.path.isdir(os.path.dirname(self.scan_path(folder, 0))) for folder in self.folders())
+
+    def load_depth(self, line):
+        """Return the (375, 1242) map of a line's scan, zeros without one."""
+        scan = self.scan_path(line.folder, line.frame)
+        if not os.path.isfile(scan):
+            return np.zeros(DEPTH_SIZE, dtype=np.float32)
+        calibration = os.path.join(self.data_path, line.folder.split("/")[0])
+        return nearest(generate_depth_map(calibration, scan, CAMERA[line.side]), *DEPTH_SIZE)
+
+
+class KITTIDepthDataset(KITTIRAWDataset):
+    """KITTI raw drives with the improved depth maps of the depth benchmark as depth_gt."""
+
+    def depth_path(self, folder, frame, side):
+        """Return <folder>/proj_depth/groundtruth/image_02|03/<frame, ten digits>.png."""
+        camera = f"image_0{CAMERA[side]}"
+        return os.path.join(self.data_path, folder, "proj_depth", "groundtruth", camera, f"{frame:010d}.png")
+
+    @functools.cached_property
+    def _any_depth(self):
+        return any(os.path.isdir(os.path.join(self.data_path, folder, "proj_depth")) for folder in self.folders())
+
+    def load_depth(self, line):
+        """Return the (375, 1242) improved map of a line, zeros without one."""
+        path = self.depth_path(*line)
+        if not os.path.isfile(path):
+            return np.zeros(DEPTH_SIZE, dtype=np.float32)
+        return nearest(read_depth_png(path), *DEPTH_SIZE)
+
+
+class KITTIOdomDataset(KITTIDataset):
+    """KITTI odometry sequences; no depth."""
+
+    def image_path(self, folder, frame, side):
+        """Return sequences/<two digits>/image_2|3/<frame, six digits>."""
+        if not folder.isdigit():
+            raise UserError("not an odometry sequence", f"'{folder}' in a split line", "the folder is a number, 0 to 21")
+        name = f"{frame:06d}{self.img_ext}"
+        return os.path.join(self.data_path, "sequences", f"{int(folder):02d}", f"image_{CAMERA[side]}", name)
+
+
+def nearest(depth, height, width):
+    """Return a map resized to the nearest pixel's value, so that zeros stay zeros."""
+    if depth.shape == (height, width):
+        return depth
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip((height, width), depth.shape, strict=True)
+    )
+    return depth[rows[:, None], columns]
