@@ -3,13 +3,11 @@
 Disparity here is scaled disparity, the inverse of depth before any scaling; depths are metres. Free of torch.
 """
 
-import collections
-import itertools
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+
+from evaluation.parallel import map_in_order
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
 
@@ -155,22 +153,15 @@ def evaluate_images(ground_truth, disparities, protocol, workers=None):
     Raises:
         ValueError: as `evaluate_image`, naming the image by its index from 0.
     """
-    workers = workers or min(8, available_cores())
 
-    def score(index, disparity):
+    def score(numbered):
+        index, disparity = numbered
         try:
             return evaluate_image(ground_truth[index], disparity, protocol)
         except ValueError as error:
             raise ValueError(f"image {index}: {error}") from error
 
-    waiting = collections.deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for index, disparity in enumerate(disparities):
-            waiting.append(pool.submit(score, index, disparity))
-            while len(waiting) > 2 * workers or (waiting and waiting[0].done()):
-                yield waiting.popleft().result()
-        for future in waiting:
-            yield future.result()
+    yield from map_in_order(score, enumerate(disparities), workers)
 
 
 def mean_errors(results):
@@ -186,15 +177,3 @@ def ratio_statistics(results):
         return np.nan, np.nan
     middle = np.median(ratios)
     return float(middle), float(np.std(ratios / middle))
-
-
-def available_cores():
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def batched(items, size):
-    """Yield lists of up to `size` consecutive items."""
-    items = iter(items)
-    while batch := list(itertools.islice(items, size)):
-        yield batch
