@@ -1,0 +1,326 @@
+"""The steps from archives on a server to a KITTI folder that training and evaluation read.
+
+Each step looks at what is on the disk, does what is left to do, and leaves only whole files; so any of them can be
+broken off anywhere, repeated, and run alone. Drives go through download, unpack and convert one after another while
+the next archives are already on their way, which keeps the disk space at work small.
+"""
+
+import concurrent.futures
+import contextlib
+import errno
+import os
+import threading
+
+from errors import UserError
+from fetching import archives, download, kitti_archives
+from fetching.convert import convert_all
+from fetching.kitti_archives import CALIBRATION, CAMERAS, MAPS, SCANS, TYPICAL_SIZE, frame_path
+from fetching.progress import Progress, size_text
+from fetching.soundness import fault
+from files import sweep
+
+STEPS = ("download", "unpack", "convert", "ground_truth", "verify")
+SHOWN = 20  # files named one by one before only their number is told
+
+
+class Problems:
+    """What went wrong with single archives or drives while the others went on."""
+
+    def __init__(self):
+        self.errors = []
+
+    @contextlib.contextmanager
+    def collected(self):
+        """Keep a user's problem for later; a full disk is everybody's problem and is raised at once."""
+        try:
+            yield
+        except UserError as error:
+            if getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self.errors.append(error)
+
+    def raise_if_any(self):
+        """Raise one `UserError` for all of them."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            first = self.errors[0]
+            raise UserError(f"{len(self.errors)} problems, the first: {first.what}", first.which,
+                            f"{first.fix}; then run the command again: it does only what is left")
+
+
+class Preparation:
+    """One run for one KITTI folder.
+
+    Args:
+        data_path: the folder, in KITTI raw layout; made when it is not there.
+        drives: {folder: Drive} as `kitti_archives.wanted_drives` gives them.
+        base_url: where the archives are.
+        parallel: downloads at once. workers: processes for conversion, None for all cores.
+        delete_archives, delete_png: whether archives go once unpacked, and PNGs once converted.
+        use_png: the images stay PNG (no conversion is planned).
+        say: prints one line of the report.
+    """
+
+    def __init__(self, data_path, drives, *, base_url=kitti_archives.BASE_URL, parallel=4, workers=None,
+                 delete_archives=False, delete_png=False, steps=STEPS, say=print, **patience):
+        self.data_path, self.drives = os.path.abspath(data_path), drives
+        self.base_url = base_url.rstrip("/")
+        self.parallel, self.workers, self.patience = parallel, workers, patience
+        self.delete_archives, self.delete_png = delete_archives, delete_png
+        self.steps, self.say, self.problems = steps, say, Problems()
+        self.folder = os.path.join(self.data_path, "archives")
+
+    # --- what there is to do ---------------------------------------------------------------------------------
+
+    def jobs(self):
+        """Return [(Archive, Drive or date)] still to be unpacked; calibrations first, they are small."""
+        drives = [drive for drive in self.drives.values() if drive.archive and drive.fetchable(self.data_path)]
+        dates = {drive.date for drive in drives}
+        dates |= {drive.date for drive in self.drives.values() if drive.archive and self._uses_calibration(drive)}
+        calibrations = [(kitti_archives.calibration_archive(date), date) for date in sorted(dates)
+                        if kitti_archives.calibration_missing(self.data_path, date)]
+        return calibrations + [(drive.archive, drive) for drive in drives]
+
+    @staticmethod
+    def _uses_calibration(drive):
+        return SCANS in drive.required or SCANS in drive.neighbours
+
+    def archive_path(self, archive):
+        """Return where an archive is kept."""
+        return os.path.join(self.folder, archive.name)
+
+    def plan(self):
+        """Ask the server for sizes, say what is ahead, and make sure that the disk has room for it.
+
+        Returns:
+            {archive name: bytes} of the archives to be downloaded, for those that the server tells.
+        Raises:
+            UserError: the disk is too small.
+        """
+        jobs = self.jobs()
+        absent = [archive for archive, _ in jobs if not os.path.exists(self.archive_path(archive))]
+        sizes = self._sizes(absent) if "download" in self.steps else {}
+        there = sum(download.part_length(self.archive_path(archive)) for archive in absent)
+        lasting, passing = self._space(jobs, sizes, there)
+        free = archives.free_bytes(self.data_path)
+        self.say(f"{len(self.drives)} drives wanted, {len(jobs)} archives still to unpack, {len(sizes)} of them to "
+                 f"download: {size_text(sum(sizes.values()))} ({size_text(there)} of it here already)")
+        self.say(f"disk: {size_text(lasting)} more when done, up to {size_text(lasting + passing)} while at work, "
+                 f"{size_text(free)} free in {self.data_path}")
+        if jobs:
+            archives.check_room(self.data_path, lasting + passing, "the preparation")
+        return sizes
+
+    def _sizes(self, wanted):
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            futures = {archive.name: pool.submit(download.describe, self._url(archive), **self.patience)
+                       for archive in wanted}
+            sizes = {}
+            for name, future in futures.items():
+                with self.problems.collected():
+                    sizes[name] = future.result().size or 0
+        return sizes
+
+    def _space(self, jobs, sizes, there):
+        """Return (bytes that stay, bytes needed only while at work), from typical file sizes."""
+        drives = [drive for _, drive in jobs if isinstance(drive, kitti_archives.Drive)]
+        unpacking, converting = "unpack" in self.steps, "convert" in self.steps
+        lasting = passing = largest_pngs = 0
+        for drive in drives if unpacking else ():
+            for subfolder, frames in drive.fetchable(self.data_path).items():
+                ending = kitti_archives.file_ending(subfolder)
+                raw = len(frames) * TYPICAL_SIZE[ending]
+                if ending == ".png" and converting:
+                    lasting += len(frames) * TYPICAL_SIZE[".jpg"] + (0 if self.delete_png else raw)
+                    largest_pngs = max(largest_pngs, 2 * raw if self.delete_png else 0)
+                else:
+                    lasting += raw
+        if self.delete_archives and unpacking:  # only those in flight, at worst the largest
+            passing += max(0, sum(sorted(sizes.values())[-self.parallel:]) - there)
+        else:
+            lasting += max(0, sum(sizes.values()) - there)
+        return lasting, passing + largest_pngs
+
+    def _url(self, archive):
+        return f"{self.base_url}/{archive.address}"
+
+    # --- download, unpack, convert ---------------------------------------------------------------------------
+
+    def bring(self):
+        """Run the steps download, unpack and convert, as far as they are asked for."""
+        files_ahead = "download" in self.steps or "unpack" in self.steps
+        sizes = self.plan() if files_ahead else {}
+        if files_ahead:
+            for archive, owner in self._arriving(sizes):
+                if "unpack" in self.steps:
+                    with self.problems.collected():
+                        self._unpack(archive, owner)
+                        if "convert" in self.steps and isinstance(owner, kitti_archives.Drive):
+                            self.convert({owner.folder: owner})
+        if "unpack" in self.steps:
+            with self.problems.collected():
+                self._unpack_maps()
+        if "convert" in self.steps:
+            self.convert(self.drives)
+        if "unpack" in self.steps and self.delete_archives:
+            self._drop_spent_archives()
+
+    def _drop_spent_archives(self):
+        """Remove archives that an earlier run had unpacked without living to remove them."""
+        waiting = {archive.name for archive, _ in self.jobs()}
+        for drive in self.drives.values():
+            spent = [drive.archive, kitti_archives.calibration_archive(drive.date)] if drive.archive else []
+            for archive in spent:
+                if archive.name not in waiting:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self.archive_path(archive))
+
+    def _arriving(self, sizes):
+        """Yield the jobs whose archives are here, in the order in which they arrive."""
+        jobs = self.jobs()
+        ready = [job for job in jobs if os.path.exists(self.archive_path(job[0]))]
+        ahead = [job for job in jobs if job not in ready and job[0].name in sizes]
+        if "download" not in self.steps and len(ready) < len(jobs):
+            lacking = next(archive for archive, _ in jobs if not os.path.exists(self.archive_path(archive)))
+            self.problems.errors.append(UserError(
+                f"{len(jobs) - len(ready)} archives are not here", self.archive_path(lacking),
+                "run the download step, or put them there by hand"))
+        yield from ready
+        if not ahead:
+            return
+        done = sum(download.part_length(self.archive_path(archive)) for archive, _ in ahead)
+        progress = Progress("download", sum(sizes.values()) or None, done=done)
+        stop, running = threading.Event(), {}
+        pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
+        try:
+            while ahead or running:
+                while ahead and len(running) < self.parallel:
+                    job = ahead.pop(0)
+                    path = self.archive_path(job[0])
+                    running[pool.submit(download.fetch, self._url(job[0]), path, size=sizes[job[0].name] or None,
+                                        stop=stop, progress=progress.add, **self.patience)] = job
+                finished, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+                for future in finished:
+                    job = running.pop(future)
+                    with self.problems.collected():
+                        future.result()
+                        yield job
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            progress.close()
+
+    def _unpack(self, archive, owner):
+        path = self.archive_path(archive)
+        try:
+            listed = archives.members(path)
+            if isinstance(owner, str):
+                targets = {f"{owner}/{name}": os.path.join(self.data_path, owner, name)
+                           for name in CALIBRATION if f"{owner}/{name}" in listed}
+            else:
+                owner.note_contents(self.data_path, listed)
+                targets = {
+                    f"{owner.folder}/{subfolder}/{frame:010d}{kitti_archives.file_ending(subfolder)}": frame
+                    for subfolder, frames in owner.fetchable(self.data_path).items() for frame in sorted(frames)}
+                targets = {name: os.path.join(self.data_path, *name.split("/")) for name in targets}
+            for folder in {os.path.dirname(target) for target in targets.values()}:
+                sweep(folder)
+            archives.check_room(self.data_path, sum(listed[name].file_size for name in targets), f"unpacking {archive.name}")
+            archives.unpack(path, targets)
+        except archives.CorruptArchive as error:
+            os.unlink(path)
+            raise UserError(f"{error.what}; it was removed", path, "run the command again to fetch it anew") from error
+        self.say(f"unpacked {len(targets)} files of {archive.name}")
+        if self.delete_archives:
+            os.unlink(path)
+
+    def _unpack_maps(self):
+        """Unpack KITTI's improved depth maps where a split wants them and the user has put their archive here."""
+        path = os.path.join(self.folder, kitti_archives.MAPS_ARCHIVE)
+        wanted = {drive.folder: drive.missing(self.data_path).get(MAPS) for drive in self.drives.values()}
+        wanted = {folder: frames for folder, frames in wanted.items() if frames}
+        if not wanted:
+            return
+        if not os.path.exists(path):
+            raise UserError(f"{sum(map(len, wanted.values()))} improved depth maps are missing", path,
+                            f"fetch {kitti_archives.MAPS_ARCHIVE} (free registration) from {kitti_archives.MAPS_PAGE} "
+                            f"to this place, then run the command again")
+        listed, targets = archives.members(path), {}
+        for folder, frames in wanted.items():
+            for frame in sorted(frames):
+                names = [f"{part}/{folder.rpartition('/')[2]}/{MAPS}/{frame:010d}.png" for part in ("train", "val")]
+                targets.update({name: frame_path(self.data_path, folder, MAPS, frame, ".png")
+                                for name in names if name in listed})
+        archives.unpack(path, targets)
+        self.say(f"unpacked {len(targets)} improved depth maps")
+
+    def convert(self, drives):
+        """Convert the wanted images that stand as PNG and not (or not whole) as JPEG."""
+        pngs = []
+        for drive in drives.values():
+            for subfolder, frames in drive.wanted(self.data_path).items():
+                if subfolder in CAMERAS.values():
+                    pngs += self._to_convert(drive.folder, subfolder, frames)
+        if not pngs:
+            return
+        progress = Progress("convert", len(pngs), "images")
+        try:
+            convert_all(pngs, keep_png=not self.delete_png, workers=self.workers, each=progress.add)
+        finally:
+            progress.close()
+        self.say(f"converted {len(pngs)} images" + (f" of {next(iter(drives))}" if len(drives) == 1 else ""))
+
+    def _to_convert(self, folder, subfolder, frames):
+        directory = os.path.join(self.data_path, folder, *subfolder.split("/"))
+        try:
+            names = set(os.listdir(directory))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        sweep(directory)
+        pngs = []
+        for frame in sorted(frames):
+            png, jpeg = f"{frame:010d}.png", f"{frame:010d}.jpg"
+            if png in names:
+                broken = jpeg in names and fault(os.path.join(directory, jpeg))
+                if broken:
+                    os.unlink(os.path.join(directory, jpeg))
+                if broken or jpeg not in names or self.delete_png:
+                    pngs.append(os.path.join(directory, png))
+        return pngs
+
+    # --- verify ----------------------------------------------------------------------------------------------
+
+    def faults(self, png=False):
+        """Return [(path below the data path, what is wrong)] over every file that the splits want.
+
+        Args:
+            png: the images are wanted as PNG, not JPEG.
+        """
+        ending = ".png" if png else ".jpg"
+        paths = []
+        for drive in self.drives.values():
+            for subfolder, frames in drive.wanted(self.data_path).items():
+                own = ending if subfolder in CAMERAS.values() else kitti_archives.file_ending(subfolder)
+                paths += (frame_path(self.data_path, drive.folder, subfolder, frame, own) for frame in sorted(frames))
+        for date in sorted({drive.date for drive in self.drives.values() if self._uses_calibration(drive)}):
+            paths += (os.path.join(self.data_path, date, name) for name in CALIBRATION)
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            found = zip(paths, pool.map(fault, paths, chunksize=256), strict=True)
+            return [(os.path.relpath(path, self.data_path), what) for path, what in found if what], len(paths)
+
+    def verify(self, png=False):
+        """Say whether every file is there and whole; the first twenty that are not are named.
+
+        Raises:
+            UserError: some are not.
+        """
+        faulty, count = self.faults(png)
+        for path, what in faulty[:SHOWN]:
+            self.say(f"{what}: {path}")
+        if len(faulty) > SHOWN:
+            self.say(f"... and {len(faulty) - SHOWN} more")
+        if faulty:
+            raise UserError(f"{len(faulty)} of {count} files are missing or broken", self.data_path,
+                            "delete the broken ones and run the download, unpack and convert steps again")
+        self.say(f"verified {count} files")
