@@ -1,0 +1,31 @@
+"""A synthetic street, ray-cast in NumPy and written in KITTI raw layout, so that everything runs without a download.
+
+    python -m datasets.synthetic --out DIR
+
+Conventions of the whole package: the world has x right, y down, z forward, in metres, with the road surface at
+y = 0; a camera has the same axes; depth is the camera's z. Pixel centres have integer coordinates counted from 0, and the
+intrinsics are the normalised ones of the KITTI training items (fx 0.58 W, fy 1.92 H, cx 0.5 W, cy 0.5 H).
+
+Rooms, lower ones know nothing of higher ones: `textures` (noise and the rip-map store), `paint` (what surfaces look
+like), `solids` (shapes), `street` (a whole drawn world), `camera` (rig and driven path), `raycast` (depth and surface of
+every ray), `shading` (its colour), `drive` (a world, its path and its frames), `writer` (the folder on disk), `__main__`
+(the command line). The public names load on first use.
+"""
+
+import importlib
+
+_HOMES = {
+    "Drive": "drive",
+    "Rig": "camera",
+    "Street": "street",
+    "dense_depth": "writer",
+    "read_poses": "writer",
+    "write_drives": "writer",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

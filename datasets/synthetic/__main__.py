@@ -1,0 +1,106 @@
+"""Write synthetic street drives in KITTI raw layout: python -m datasets.synthetic --out DIR."""
+
+import argparse
+import os
+import sys
+import time
+
+from errors import UserError, command
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError("wrong command line", message, "see python -m datasets.synthetic --help")
+
+
+def parser():
+    """The command line."""
+    made = _Parser(prog="python -m datasets.synthetic", description=__doc__, allow_abbrev=False)
+    add = made.add_argument
+    add("--out", required=True, metavar="DIR", help="folder to write to; becomes a --data_path")
+    add("--seed", type=int, default=0, help="of the worlds and paths; the same seed gives the same files (default 0)")
+    add("--drives", type=int, default=4, help="training drives; one more, through another world, is for tests (4)")
+    add("--frames", type=int, default=80, help="frames per drive (80)")
+    add("--width", type=int, default=416, help="of the pictures (416)")
+    add("--height", type=int, default=128, help="of the pictures (128)")
+    add("--step", type=float, default=0.4, help="metres driven per frame (0.4)")
+    add("--samples", type=int, default=2, help="rays per pixel and axis (2)")
+    add("--scan_every", type=int, default=1, help="frames from one laser scan to the next (1)")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
+    add("--force", action="store_true", help="write again what is there already")
+    return made
+
+
+# name: (lowest, highest) of the numbers that make sense
+_LIMITS = {
+    "seed": (0, 2**31),
+    "drives": (1, 900),
+    "frames": (3, 5000),
+    "width": (32, 4096),
+    "height": (32, 4096),
+    "step": (0.01, 5.0),
+    "samples": (1, 8),
+    "scan_every": (1, 5000),
+    "workers": (1, 512),
+}
+
+
+def _check(options):
+    wrong = [name for name, (low, high) in _LIMITS.items() if not low <= getattr(options, name) <= high]
+    if wrong:
+        which = ", ".join(f"--{name} {getattr(options, name)}" for name in wrong)
+        ranges = ", ".join(f"{name} {_LIMITS[name][0]} to {_LIMITS[name][1]}" for name in wrong)
+        raise UserError("number out of range", which, f"give {ranges}")
+
+
+def _present(root, settings):
+    """Whether these very drives are there; refuses a folder of the same name that this command did not write."""
+    from . import writer
+
+    folder = os.path.join(root, writer.DATE)
+    if not os.path.lexists(folder):
+        return False
+    if not os.path.isfile(os.path.join(folder, writer.MANIFEST)):
+        raise UserError("the folder exists and holds something else", folder, "choose another --out")
+    try:
+        same = writer.read_settings(root) == settings | {"version": writer.VERSION}
+    except UserError:  # of another version
+        return False
+    return same and os.path.isdir(os.path.join(root, writer.SPLIT))
+
+
+class _Progress:
+    def __init__(self):
+        self._start = self._last = time.monotonic()
+        self._live = sys.stderr.isatty()
+
+    def __call__(self, done, total):
+        now = time.monotonic()
+        if done < total and now - self._last < (0.5 if self._live else 5):
+            return
+        self._last = now
+        left = (now - self._start) * (total - done) / max(done, 1)
+        end = "\r" if self._live and done < total else "\n"
+        print(f"frames {done}/{total}, {now - self._start:.0f} s, {left:.0f} s left   ", end=end, file=sys.stderr, flush=True)
+
+
+@command
+def main(argv=None):
+    """Run the command line; returns the exit code."""
+    options = parser().parse_args(argv)
+    _check(options)
+    from . import writer
+
+    names = ("seed", "drives", "frames", "width", "height", "step", "samples", "scan_every")
+    settings = {name: getattr(options, name) for name in names}
+    if not options.force and _present(options.out, settings):
+        print(f"{os.path.join(options.out, writer.DATE)}: already there (--force writes it again)")
+    else:
+        writer.write_drives(options.out, settings, options.workers, _Progress())
+    for part in (writer.DATE, writer.SPLIT):
+        print(os.path.join(options.out, part))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
