@@ -1,7 +1,7 @@
 """KITTI's own files: calibration texts, LiDAR scans, and scans projected into a camera.
 
-Frames (Geiger et al., IJRR 2013): the velodyne looks along x, with y to the left and z up; a rectified camera looks along
-z, with x to the right and y down. Metres and pixels. NumPy only.
+Frames (Geiger et al., IJRR 2013): the velodyne looks along x, with y to the left and z up; a rectified camera looks
+along z, with x to the right and y down. Metres and pixels. NumPy only.
 """
 
 import functools
@@ -11,6 +11,7 @@ import numpy as np
 
 from errors import UserError, from_os_error
 
+CAMERA_OF_SIDE = {"l": 2, "r": 3}  # KITTI's numbers of its left and right colour cameras
 POINT_BYTES = 16  # x, y, z, reflectance as float32
 
 
@@ -57,7 +58,8 @@ def load_velodyne_points(filename):
     except OSError as error:
         raise from_os_error(error, filename) from error
     if len(raw) % POINT_BYTES:
-        raise UserError("a truncated LiDAR scan", f"{filename} ({len(raw)} bytes, not a multiple of 16)", "copy it again")
+        which = f"{filename} ({len(raw)} bytes, no multiple of {POINT_BYTES})"
+        raise UserError("a truncated LiDAR scan", which, "copy the file again")
     points = np.frombuffer(raw, dtype="<f4").reshape(-1, 4)
     points[:, 3] = 1.0
     return points
@@ -85,7 +87,7 @@ def generate_depth_map(calib_dir, velo_filename, cam=2, vel_depth=False):
 
 
 def camera_calibration(calib_dir, cam=2):
-    """Return (height, width, P_image_velo) of a rectified camera; the last is (3, 4), velodyne metres to pixels times depth.
+    """Return (height, width, P_image_velo) of a rectified camera; the last is (3, 4), metres to pixels times depth.
 
     Raises:
         UserError: a calibration file is missing or lacks an entry.
@@ -121,8 +123,8 @@ def project_points(points, P_image_velo, height, width, vel_depth=False):
     """Return the (height, width) float32 map of projected points (N, 4), 0 where there is none.
 
     Pixels are rounded coordinates minus 1, as in KITTI's devkit. A pixel takes its last point. After that every key
-    row * (width - 1) + column - 1 that was hit more than once gives its least depth to the pixel of its first point; the
-    last pixel of a row shares its key with the first of the next, and both habits are the published ground truth's.
+    row * (width - 1) + column - 1 that was hit more than once gives its least depth to the pixel of its first point;
+    the last pixel of a row shares its key with the first of the next. Both habits are the published ground truth's.
     """
     u, v, z = P_image_velo @ points.T
     with np.errstate(divide="ignore", invalid="ignore"):

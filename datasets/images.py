@@ -1,13 +1,12 @@
-"""Image files in, RGB images and tensors out: decoding, Lanczos resizing, the pyramid of scales.
+"""Image files in, RGB images and depth maps out: decoding, Lanczos resizing, the pyramid of scales. Free of torch.
 
-The resampling is Pillow's Lanczos filter on 8-bit values, each coarser scale from the finer one, since published weights
-were trained on images made so.
+The resampling is Pillow's Lanczos filter on 8-bit values, each coarser scale from the finer one, since published
+weights were trained on images made so.
 """
 
 import os
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
 
 from errors import UserError, from_os_error
@@ -73,12 +72,6 @@ def pyramid(image, scales):
 def mirror(image):
     """Return a PIL image flipped left to right."""
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-
-
-def to_tensor(image):
-    """Return a PIL image or (H, W, 3) uint8 array as a (3, H, W) float32 tensor in [0, 1]."""
-    values = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    return values.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def read_depth_png(path, wanted_by=None):

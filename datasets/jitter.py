@@ -1,9 +1,9 @@
 """Colour jitter: brightness, contrast, saturation and hue by random factors, in random order.
 
-The operations are torchvision's `ColorJitter` on float images, clamped to [0, 1] after each. A jitter is a table of four
-steps, (4, 4): each row (gain, grey, mean, hue) turns x into clamp(gain * x + grey * g(x) + mean * m(x)), where g is the
-image's luma and m the average of g, and then turns the hue by that part of the circle. So a jitter travels as a small
-tensor and is applied to one image in a loader process or to a batch on the training device alike.
+The operations are torchvision's `ColorJitter` on float images, clamped to [0, 1] after each. A jitter is a table of
+four steps, (4, 4): each row (gain, grey, mean, hue) turns x into clamp(gain * x + grey * g(x) + mean * m(x)), where g is
+the image's luma and m the average of g, and then turns the hue by that part of the circle. So a jitter travels as a
+small tensor and is applied to one image in a loader process or to a batch on the training device alike.
 """
 
 import numpy as np
@@ -95,8 +95,8 @@ def _luma(image):
 def _turn_hue(image, turn):
     """Return `image` (..., 3, H, W) with its hue turned by `turn` (of the circle), value and saturation kept.
 
-    With hue h in [0, 6), value V and chroma C, a channel is V - C * clamp(2 - |(n + h) mod 6 - 2|, 0, 1) with n = 5, 3, 1 for
-    red, green, blue (Smith, Color gamut transform pairs, SIGGRAPH 1978, in closed form).
+    With hue h in [0, 6), value V and chroma C, a channel is V - C * clamp(2 - |(n + h) mod 6 - 2|, 0, 1) with n = 5, 3,
+    1 for red, green, blue (Smith, Color gamut transform pairs, SIGGRAPH 1978, in closed form).
     """
     red, green, blue = image.unbind(-3)
     value, lead = image.max(-3)

@@ -11,9 +11,8 @@ import numpy as np
 from datasets.images import read_depth_png
 from datasets.mono_dataset import MonoDataset
 from errors import UserError
-from kitti_utils import generate_depth_map
+from kitti_utils import CAMERA_OF_SIDE, generate_depth_map
 
-CAMERA = {"l": 2, "r": 3}
 DEPTH_SIZE = (375, 1242)  # height and width of depth_gt: the commonest of KITTI's sizes
 
 
@@ -31,7 +30,7 @@ class KITTIRAWDataset(KITTIDataset):
     def image_path(self, folder, frame, side):
         """Return <folder>/image_02|03/data/<frame, ten digits>."""
         name = f"{frame:010d}{self.img_ext}"
-        return os.path.join(self.data_path, folder, f"image_0{CAMERA[side]}", "data", name)
+        return os.path.join(self.data_path, folder, f"image_0{CAMERA_OF_SIDE[side]}", "data", name)
 
     def scan_path(self, folder, frame):
         """Return the LiDAR scan of a frame."""
@@ -51,7 +50,7 @@ class KITTIRAWDataset(KITTIDataset):
         if not os.path.isfile(scan):
             return np.zeros(DEPTH_SIZE, dtype=np.float32)
         calibration = os.path.join(self.data_path, line.folder.split("/")[0])
-        return nearest(generate_depth_map(calibration, scan, CAMERA[line.side]), *DEPTH_SIZE)
+        return nearest(generate_depth_map(calibration, scan, CAMERA_OF_SIDE[line.side]), *DEPTH_SIZE)
 
 
 class KITTIDepthDataset(KITTIRAWDataset):
@@ -59,7 +58,7 @@ class KITTIDepthDataset(KITTIRAWDataset):
 
     def depth_path(self, folder, frame, side):
         """Return <folder>/proj_depth/groundtruth/image_02|03/<frame, ten digits>.png."""
-        camera = f"image_0{CAMERA[side]}"
+        camera = f"image_0{CAMERA_OF_SIDE[side]}"
         return os.path.join(self.data_path, folder, "proj_depth", "groundtruth", camera, f"{frame:010d}.png")
 
     @functools.cached_property
@@ -80,9 +79,9 @@ class KITTIOdomDataset(KITTIDataset):
     def image_path(self, folder, frame, side):
         """Return sequences/<two digits>/image_2|3/<frame, six digits>."""
         if not folder.isdigit():
-            raise UserError("not an odometry sequence", f"'{folder}' in a split line", "the folder is a number, 0 to 21")
+            raise UserError("not an odometry sequence", f"'{folder}' in a split line", "give a number, 0 to 21")
         name = f"{frame:06d}{self.img_ext}"
-        return os.path.join(self.data_path, "sequences", f"{int(folder):02d}", f"image_{CAMERA[side]}", name)
+        return os.path.join(self.data_path, "sequences", f"{int(folder):02d}", f"image_{CAMERA_OF_SIDE[side]}", name)
 
 
 def nearest(depth, height, width):

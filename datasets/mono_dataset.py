@@ -1,8 +1,8 @@
 """Training items: a frame, its neighbours in time or across the stereo pair, cameras, and depth where it is known.
 
 Items follow the convention of Monodepth2 (Godard et al., ICCV 2019): a dict with
-("color", frame, scale) and ("color_aug", frame, scale): (3, H / 2^scale, W / 2^scale) float32 in [0, 1]; frame is an offset
-    in time or "s", the other camera of the pair; color_aug is what the networks see, color what the loss sees;
+("color", frame, scale) and ("color_aug", frame, scale): (3, H / 2^scale, W / 2^scale) float32 in [0, 1]; frame is an
+    offset in time or "s", the other camera of the pair; color_aug is what the networks see, color what the loss sees;
 ("K", scale), ("inv_K", scale): (4, 4) float32, intrinsics in pixels of that scale;
 "stereo_T": (4, 4) float32, from this camera to the other, with a baseline of 0.1 (only with "s");
 "depth_gt": (1, h, w) float32 metres, 0 where unknown.
@@ -36,7 +36,7 @@ class MonoDataset(Dataset):
         num_scales: number of scales, each half of the finer one.
         is_train: flip and jitter, each with chance 0.5.
         img_ext: ".jpg" or ".png".
-        keys: what to put into an item besides the cameras: keys ("color", frame, scale), ("color_aug", frame, scale) and
+        keys: what to put into an item besides the cameras: ("color", frame, scale), ("color_aug", frame, scale),
             "depth_gt". None: all of them, depth where the data has any.
         seed: of the augmentation.
         jitter_per_image: draw a colour jitter for each frame of an item instead of one for all.
@@ -178,7 +178,7 @@ class MonoDataset(Dataset):
         if flip:
             image = images.mirror(image)
         levels = images.pyramid(image, 1 + max(plain + augmented))
-        tensors = {scale: images.to_tensor(levels[scale]) for scale in sorted({*plain, *augmented})}
+        tensors = {scale: to_tensor(levels[scale]) for scale in sorted({*plain, *augmented})}
         for scale in plain:
             item["color", frame, scale] = tensors[scale]
         for scale in augmented:
@@ -209,3 +209,9 @@ def stereo_transform(side, flip):
     T = torch.eye(4)
     T[0, 3] = -BASELINE if (side == "l") != flip else BASELINE
     return T
+
+
+def to_tensor(image):
+    """Return a PIL image or (H, W, 3) uint8 array as a (3, H, W) float32 tensor in [0, 1]."""
+    values = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return values.to(torch.float32, memory_format=torch.contiguous_format).div_(255)

@@ -1,7 +1,7 @@
 """The lists of training, validation and test images: the published splits, and folders of the user's own.
 
-A line is `<folder> <frame> <l|r>`: a drive (KITTI raw: `<date>/<date>_drive_<n>_sync`, odometry: the sequence's number),
-a frame number, and the left or right colour camera. The published splits are kept as frame ranges in
+A line is `<folder> <frame> <l|r>`: a drive (KITTI raw: `<date>/<date>_drive_<n>_sync`, odometry: the sequence's
+number), a frame number, and the left or right colour camera. The published splits are kept as frame ranges in
 `splits/published.json` (its README explains the notation); a folder holds train_files.txt, val_files.txt and
 test_files.txt, whichever are needed. Free of torch and of NumPy.
 """
@@ -162,7 +162,7 @@ def _table():
 
 @functools.cache
 def published_lines(name, part):
-    """Return a part of a published split as a tuple of lines: by drive, frame and side; test lists in published order."""
+    """Return a part of a published split as a tuple of lines; test lists keep the published order."""
     entry = _table()[name][part]
     digits = 10 if entry.get("ten_digits") else 1
     if "numbered" in entry:  # images without a camera: the depth benchmark's test set
