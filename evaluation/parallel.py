@@ -1,6 +1,7 @@
 """Work on many items in threads, in order, with only a few of them alive at a time."""
 
 import collections
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,3 +31,10 @@ def map_in_order(function, items, workers=None):
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def batched(items, size):
+    """Yield lists of up to `size` consecutive items."""
+    items = iter(items)
+    while batch := list(itertools.islice(items, size)):
+        yield batch
