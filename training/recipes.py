@@ -28,3 +28,13 @@ RECIPES = {
         ("_scratch", _SCRATCH),
     )
 }
+
+
+def command_line(name):
+    """Return the training command that a recipe stands for."""
+    words = ["python train.py"]
+    for option, value in RECIPES[name].items():
+        words.append(f"--{option} {' '.join(map(str, value)) if isinstance(value, list) else value}")
+    if not name.endswith("_scratch"):
+        words.append("--mypretrain WEIGHTS")
+    return " ".join(words)

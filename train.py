@@ -1,0 +1,37 @@
+"""Train Lite-Mono on monocular or stereo video, without labels."""
+
+import sys
+
+from errors import command
+from options import LiteMonoOptions
+
+
+@command
+def main(argv=None):
+    """Parse the options and run the training; see --help."""
+    opt = LiteMonoOptions("train.py").parse(argv)
+    if opt.print_recipe:
+        from training.recipes import command_line
+
+        print(command_line(opt.recipe))
+        return 0
+    if opt.check_data:
+        from datasets.check import check_data
+
+        return check_data(opt)
+    from trainer import Trainer
+    from training import processes
+    from training.interruption import Interrupted
+
+    try:
+        Trainer(opt).train()
+    except Interrupted as stop:
+        print(stop)
+        return stop.exit_code
+    finally:
+        processes.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
