@@ -10,6 +10,7 @@ import zipfile
 import zlib
 
 from errors import UserError
+from fetching.amounts import size_text
 from files import replacing
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
@@ -58,7 +59,7 @@ def unpack(path, targets, largest=None, each=None):
             if os.path.exists(target):
                 continue
             if name not in listed:
-                raise UserError(f"the archive has no member {name}", path, "check that it is the archive it is named for")
+                raise UserError(f"the archive has no member {name}", path, "check that it is what its name says")
             if largest is not None and listed[name].file_size > largest:
                 raise UserError(f"{name} in the archive would unpack to {listed[name].file_size} bytes", path,
                                 "this is not the file it claims to be; delete it")
@@ -73,8 +74,8 @@ def check_room(folder, needed, what):
     """Raise `UserError` unless the disk of `folder` (or of the nearest folder that exists) has `needed` bytes free."""
     free = free_bytes(folder)
     if free < needed:
-        raise UserError(f"not enough disk space for {what}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free", folder,
-                        "free some space or choose another folder")
+        raise UserError(f"not enough disk space for {what}: {size_text(needed)} needed, {size_text(free)} free",
+                        folder, "free some space or choose another folder")
 
 
 def free_bytes(folder):

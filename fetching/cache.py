@@ -41,7 +41,7 @@ def only_one(lock_path, waiting_for, timeout=-1):
             print(f"another process is {waiting_for}; waiting for it", file=sys.stderr, flush=True)
             lock.acquire(timeout=timeout)
     except Timeout:
-        raise UserError(f"another process is still {waiting_for}", lock_path, "wait for it and run this again") from None
+        raise UserError(f"another process is still {waiting_for}", lock_path, "run this again later") from None
     except OSError as error:
         raise from_os_error(error, lock_path) from error
     try:

@@ -14,7 +14,8 @@ from PIL import Image
 from errors import UserError
 from files import write_image
 
-JPEG_OPTIONS = {"quality": 92, "subsampling": "4:2:0", "optimize": True}
+JPEG_OPTIONS = {"quality": 92, "subsampling": "4:2:0", "optimize": True}  # ImageMagick optimises Huffman tables
+WORTH_PROCESSES = 64  # images; fewer are done before the processes have started
 
 
 def cores():
@@ -55,7 +56,7 @@ def convert_all(pngs, keep_png=False, workers=None, each=None):
     """
     workers = workers or cores()
     each = each or (lambda: None)
-    if workers == 1 or len(pngs) < 16:
+    if workers == 1 or len(pngs) < WORTH_PROCESSES:
         results = (_convert((png, keep_png)) for png in pngs)
         return _collect(results, each)
     # spawn: the caller may run threads (downloads), which a forked process would inherit half-way

@@ -1,4 +1,4 @@
-"""What splits need of KITTI raw: which frames of which drives, what of it is on the disk, and which archives hold the rest.
+"""What splits need of KITTI raw: which frames of which drives, what of it is here, and which archives hold the rest.
 
 Layout and archive names are those of the KITTI raw data page (Geiger et al., IJRR 2013): a drive's archive holds four
 cameras, LiDAR and GPS; of these only the colour images that the lists name, their neighbours in time, and the scans
@@ -18,6 +18,7 @@ from files import write_json
 
 BASE_URL = "https://s3.eu-central-1.amazonaws.com/avg-kitti/raw_data"
 MAPS_ARCHIVE = "data_depth_annotated.zip"  # KITTI's improved depth maps, behind a registration
+MAPS_SPLITS = ("eigen_benchmark",)  # whose ground truth they are
 MAPS_PAGE = "https://www.cvlibs.net/datasets/kitti/eval_depth.php?benchmark=depth_prediction"
 CALIBRATION = ("calib_cam_to_cam.txt", "calib_velo_to_cam.txt")
 SCANS = "velodyne_points/data"
@@ -137,10 +138,10 @@ def wanted_drives(splits, frame_ids=(0, -1, 1), use_stereo=False, lidar=("test",
             if split.published and not all(line.startswith("20") for line in lines[:1] + lines[-1:]):
                 if part == "train" or split.name == "odom":
                     raise UserError("this split is not made of KITTI raw drives", split.name,
-                                    "fetch KITTI's odometry images from www.cvlibs.net/datasets/kitti/eval_odometry.php")
+                                    "see www.cvlibs.net/datasets/kitti/eval_odometry.php for KITTI's odometry images")
                 notes.append(f"{split.name}: the {part} list is not part of KITTI raw and is left out")
                 continue
-            maps = split.name == "eigen_benchmark"
+            maps = part == "test" and split.name in MAPS_SPLITS
             where = split.where(part)
             for number, text in enumerate(lines, 1):
                 line = parse_line(text, f"{where} {number}")

@@ -9,15 +9,17 @@ import concurrent.futures
 import contextlib
 import errno
 import os
+import sys
 import threading
 
 from errors import UserError
 from fetching import archives, download, kitti_archives
+from fetching.amounts import ByteProgress, size_text
 from fetching.convert import convert_all
 from fetching.kitti_archives import CALIBRATION, CAMERAS, MAPS, SCANS, TYPICAL_SIZE, frame_path
-from fetching.progress import Progress, size_text
 from fetching.soundness import fault
 from files import sweep
+from progress import Progress
 
 STEPS = ("download", "unpack", "convert", "ground_truth", "verify")
 SHOWN = 20  # files named one by one before only their number is told
@@ -149,20 +151,23 @@ class Preparation:
 
     def bring(self):
         """Run the steps download, unpack and convert, as far as they are asked for."""
+        sweep(self.folder)
         files_ahead = "download" in self.steps or "unpack" in self.steps
         sizes = self.plan() if files_ahead else {}
         if files_ahead:
-            for archive, owner in self._arriving(sizes):
-                if "unpack" in self.steps:
-                    with self.problems.collected():
-                        self._unpack(archive, owner)
-                        if "convert" in self.steps and isinstance(owner, kitti_archives.Drive):
-                            self.convert({owner.folder: owner})
+            with contextlib.closing(self._arriving(sizes)) as arriving:
+                for archive, owner in arriving:
+                    if "unpack" in self.steps:
+                        with self.problems.collected():
+                            self._unpack(archive, owner)
+                            if "convert" in self.steps and isinstance(owner, kitti_archives.Drive):
+                                self.convert({owner.folder: owner})
         if "unpack" in self.steps:
             with self.problems.collected():
                 self._unpack_maps()
         if "convert" in self.steps:
-            self.convert(self.drives)
+            with self.problems.collected():
+                self.convert(self.drives)
         if "unpack" in self.steps and self.delete_archives:
             self._drop_spent_archives()
 
@@ -190,26 +195,26 @@ class Preparation:
         if not ahead:
             return
         done = sum(download.part_length(self.archive_path(archive)) for archive, _ in ahead)
-        progress = Progress("download", sum(sizes.values()) or None, done=done)
         stop, running = threading.Event(), {}
-        pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
-        try:
-            while ahead or running:
-                while ahead and len(running) < self.parallel:
-                    job = ahead.pop(0)
-                    path = self.archive_path(job[0])
-                    running[pool.submit(download.fetch, self._url(job[0]), path, size=sizes[job[0].name] or None,
-                                        stop=stop, progress=progress.add, **self.patience)] = job
-                finished, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-                for future in finished:
-                    job = running.pop(future)
-                    with self.problems.collected():
-                        future.result()
-                        yield job
-        finally:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            progress.close()
+        with ByteProgress("download", sum(sizes.values()) or None, done, stream=sys.stdout) as progress:
+            pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
+            try:
+                while ahead or running:
+                    while ahead and len(running) < self.parallel:
+                        job = ahead.pop(0)
+                        future = pool.submit(
+                            download.fetch, self._url(job[0]), self.archive_path(job[0]),
+                            size=sizes[job[0].name] or None, stop=stop, progress=progress.advance, **self.patience)
+                        running[future] = job
+                    finished, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+                    for future in finished:
+                        job = running.pop(future)
+                        with self.problems.collected():
+                            future.result()
+                            yield job
+            finally:
+                stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def _unpack(self, archive, owner):
         path = self.archive_path(archive)
@@ -226,7 +231,8 @@ class Preparation:
                 targets = {name: os.path.join(self.data_path, *name.split("/")) for name in targets}
             for folder in {os.path.dirname(target) for target in targets.values()}:
                 sweep(folder)
-            archives.check_room(self.data_path, sum(listed[name].file_size for name in targets), f"unpacking {archive.name}")
+            size = sum(listed[name].file_size for name in targets)
+            archives.check_room(self.data_path, size, f"unpacking {archive.name}")
             archives.unpack(path, targets)
         except archives.CorruptArchive as error:
             os.unlink(path)
@@ -264,11 +270,8 @@ class Preparation:
                     pngs += self._to_convert(drive.folder, subfolder, frames)
         if not pngs:
             return
-        progress = Progress("convert", len(pngs), "images")
-        try:
-            convert_all(pngs, keep_png=not self.delete_png, workers=self.workers, each=progress.add)
-        finally:
-            progress.close()
+        with Progress("convert", len(pngs), "images", stream=sys.stdout) as progress:
+            convert_all(pngs, keep_png=not self.delete_png, workers=self.workers, each=progress.advance)
         self.say(f"converted {len(pngs)} images" + (f" of {next(iter(drives))}" if len(drives) == 1 else ""))
 
     def _to_convert(self, folder, subfolder, frames):
@@ -288,6 +291,21 @@ class Preparation:
                 if broken or jpeg not in names or self.delete_png:
                     pngs.append(os.path.join(directory, png))
         return pngs
+
+    # --- ground truth ----------------------------------------------------------------------------------------
+
+    def ground_truth(self, split):
+        """Build a split's gt_depths.npz from scans or improved maps, unless a sound one for its list is there."""
+        from evaluation.ground_truth import build, ground_truth_path, load_ground_truth
+
+        lines, path = split.lines("test"), ground_truth_path(split)
+        if os.path.exists(path):
+            with contextlib.suppress(UserError):
+                load_ground_truth(path, lines)
+                self.say(f"ground truth of {split.name} is there: {path}")
+                return
+        build(self.data_path, split, lines)
+        self.say(f"ground truth of {split.name}: {len(lines)} maps in {path}")
 
     # --- verify ----------------------------------------------------------------------------------------------
 
