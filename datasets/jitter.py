@@ -1,8 +1,8 @@
 """Colour jitter: brightness, contrast, saturation and hue by random factors, in random order.
 
 The operations are torchvision's `ColorJitter` on float images, clamped to [0, 1] after each. A jitter is a table of
-four steps, (4, 4): each row (gain, grey, mean, hue) turns x into clamp(gain * x + grey * g(x) + mean * m(x)), where g is
-the image's luma and m the average of g, and then turns the hue by that part of the circle. So a jitter travels as a
+four steps, (4, 4): each row (gain, grey, mean, hue) turns x into clamp(gain * x + grey * g(x) + mean * m(x)), where g
+is the image's luma and m the average of g, and then turns the hue by that part of the circle. So a jitter travels as a
 small tensor and is applied to one image in a loader process or to a batch on the training device alike.
 """
 
@@ -83,7 +83,7 @@ def apply_batch(images, tables):
         gain, grey, mean, hue = (column.view(-1, 1, 1, 1) for column in step.unbind(1))
         luma = _luma(images)
         images = (images * gain + luma * grey + luma.mean((-2, -1), keepdim=True) * mean).clamp(0, 1)
-        images = torch.where(hue == 0, images, _turn_hue(images, hue))
+        images = torch.where(hue == 0, images, _turn_hue(images, hue.squeeze(1)))
     return images
 
 
@@ -95,15 +95,19 @@ def _luma(image):
 def _turn_hue(image, turn):
     """Return `image` (..., 3, H, W) with its hue turned by `turn` (of the circle), value and saturation kept.
 
-    With hue h in [0, 6), value V and chroma C, a channel is V - C * clamp(2 - |(n + h) mod 6 - 2|, 0, 1) with n = 5, 3,
-    1 for red, green, blue (Smith, Color gamut transform pairs, SIGGRAPH 1978, in closed form).
+    With hue h in [0, 1), value V and chroma C, a channel is V - C * clamp(2 - |6 frac(h + n) - 2|, 0, 1) with n = 5/6, 3/6,
+    1/6 for red, green, blue (Smith, Color gamut transform pairs, SIGGRAPH 1978, in closed form).
     """
     red, green, blue = image.unbind(-3)
-    value, lead = image.max(-3)
-    chroma = value - image.amin(-3)
-    ahead = torch.where(lead == 0, green - blue, torch.where(lead == 1, blue - red, red - green))
-    hue = ahead.div_(chroma.clamp(min=1e-8)).add_(lead, alpha=2)
-    hue = hue.unsqueeze(-3) + 6 * turn
-    offset = torch.tensor((5.0, 3.0, 1.0), device=image.device, dtype=image.dtype).view(3, 1, 1)
-    share = (hue + offset).remainder_(6).sub_(2).abs_().neg_().add_(2).clamp_(0, 1)
-    return share.mul_(chroma.unsqueeze(-3)).neg_().add_(value.unsqueeze(-3))
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    sixth = chroma.clamp(min=1e-8).mul_(6).reciprocal_()
+    hue = (red - green).mul_(sixth).add_(4 / 6)
+    hue = torch.where(value == green, (blue - red).mul_(sixth).add_(2 / 6), hue)
+    hue = torch.where(value == red, (green - blue).mul_(sixth), hue)
+    turned = torch.empty_like(image)
+    for channel, start in zip(turned.unbind(-3), (5 / 6, 3 / 6, 1 / 6), strict=True):
+        torch.add(hue, turn + start, out=channel)
+        channel.sub_(channel.floor()).sub_(2 / 6).abs_().mul_(-6).add_(2).clamp_(0, 1)
+        channel.mul_(chroma).neg_().add_(value)
+    return turned
