@@ -1,6 +1,5 @@
-"""What a depth network costs: parameters and multiply-adds, by torch's own counter."""
+"""What a depth network costs: parameters and multiply-adds, by the formulas of torch's own counter."""
 
-import copy
 from typing import NamedTuple
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -22,17 +21,40 @@ class Cost(NamedTuple):
 
 
 def network_cost(encoder, decoder, height, width):
-    """Return the `Cost` for one image (3, height, width), in convolutions and matrix products; nothing is computed."""
+    """Return the `Cost` of networks in eval mode for one image (3, height, width)."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
-    encoder, decoder = (copy.deepcopy(network).to("meta").eval() for network in (encoder, decoder))
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        decoder(encoder(torch.empty(1, 3, height, width, device="meta")))
-    return Cost(count_parameters(encoder), count_parameters(decoder), counter.get_total_flops() // 2)
+    image = torch.zeros(1, 3, height, width, device=next(encoder.parameters()).device)
+    multiply_adds = count_multiply_adds(lambda: decoder(encoder(image)))
+    return Cost(count_parameters(encoder), count_parameters(decoder), multiply_adds)
 
 
 def count_parameters(network):
     """Return how many numbers a network's weights file holds, BatchNorm's statistics left out."""
     state = network.state_dict()
     return sum(value.numel() for key, value in state.items() if key.rpartition(".")[2] not in _STATISTICS)
+
+
+def count_multiply_adds(run):
+    """Return the multiply-adds of the convolutions and matrix products that calling `run` performs.
+
+    The formulas are `torch.utils.flop_counter`'s; its `FlopCounterMode` itself also follows modules, for which it loads
+    torch's distributed tensors: some seconds for one number.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import flop_registry
+
+    class Counter(TorchDispatchMode):
+        flops = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            formula = flop_registry.get(function.overloadpacket)
+            if formula is not None:
+                self.flops += formula(*args, **(kwargs or {}), out_val=out)
+            return out
+
+    with torch.no_grad(), Counter() as counter:
+        run()
+    return counter.flops // 2
