@@ -2,14 +2,14 @@
 
     python -m datasets.synthetic --out DIR
 
-Conventions of the whole package: the world has x right, y down, z forward, in metres, with the road surface at
-y = 0; a camera has the same axes; depth is the camera's z. Pixel centres have integer coordinates counted from 0, and the
+Conventions of the whole package: the world has x right, y down, z forward, in metres, with the road surface at y = 0; a
+camera has the same axes; depth is the camera's z. Pixel centres have integer coordinates counted from 0, and the
 intrinsics are the normalised ones of the KITTI training items (fx 0.58 W, fy 1.92 H, cx 0.5 W, cy 0.5 H).
 
-Rooms, lower ones know nothing of higher ones: `textures` (noise and the rip-map store), `paint` (what surfaces look
-like), `solids` (shapes), `street` (a whole drawn world), `camera` (rig and driven path), `raycast` (depth and surface of
-every ray), `shading` (its colour), `drive` (a world, its path and its frames), `writer` (the folder on disk), `__main__`
-(the command line). The public names load on first use.
+Rooms, where later ones build on earlier ones: `textures` (noise and the filtered store), `paint` and `ground` (what
+surfaces look like), `solids` (shapes), `road` (its course), `street` (a whole drawn world), `camera` (the rig and its
+calibration), `raycast` (what every ray meets, and where), `shading` (its colour), `drive` (a world, the path through it
+and its frames), `writer` (the folder on disk), `__main__` (the command line). The public names load on first use.
 """
 
 import importlib

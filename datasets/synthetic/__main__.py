@@ -1,33 +1,29 @@
 """Write synthetic street drives in KITTI raw layout: python -m datasets.synthetic --out DIR."""
 
-import argparse
 import os
 import sys
 import time
+from argparse import SUPPRESS
 
 from errors import UserError, command
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise UserError("wrong command line", message, "see python -m datasets.synthetic --help")
+from options import Parser
 
 
 def parser():
     """The command line."""
-    made = _Parser(prog="python -m datasets.synthetic", description=__doc__, allow_abbrev=False)
+    made = Parser(prog="-m datasets.synthetic", description=__doc__)
     add = made.add_argument
-    add("--out", required=True, metavar="DIR", help="folder to write to; becomes a --data_path")
-    add("--seed", type=int, default=0, help="of the worlds and paths; the same seed gives the same files (default 0)")
-    add("--drives", type=int, default=4, help="training drives; one more, through another world, is for tests (4)")
-    add("--frames", type=int, default=80, help="frames per drive (80)")
-    add("--width", type=int, default=416, help="of the pictures (416)")
-    add("--height", type=int, default=128, help="of the pictures (128)")
-    add("--step", type=float, default=0.4, help="metres driven per frame (0.4)")
-    add("--samples", type=int, default=2, help="rays per pixel and axis (2)")
-    add("--scan_every", type=int, default=1, help="frames from one laser scan to the next (1)")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
-    add("--force", action="store_true", help="write again what is there already")
+    add("--out", required=True, default=SUPPRESS, metavar="DIR", help="folder to write to; becomes a --data_path")
+    add("--seed", type=int, default=0, help="of the worlds and paths; the same seed gives the same files")
+    add("--drives", type=int, default=4, help="training drives; one more, through another world, is for tests")
+    add("--frames", type=int, default=80, help="frames per drive")
+    add("--width", type=int, default=416, help="of the pictures")
+    add("--height", type=int, default=128, help="of the pictures")
+    add("--step", type=float, default=0.4, help="metres driven per frame")
+    add("--samples", type=int, default=2, help="rays per pixel and axis")
+    add("--scan_every", type=int, default=1, help="frames from one laser scan to the next")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    Parser.flag(made, "force", help="write again what is there already")
     return made
 
 
@@ -81,7 +77,8 @@ class _Progress:
         self._last = now
         left = (now - self._start) * (total - done) / max(done, 1)
         end = "\r" if self._live and done < total else "\n"
-        print(f"frames {done}/{total}, {now - self._start:.0f} s, {left:.0f} s left   ", end=end, file=sys.stderr, flush=True)
+        line = f"frames {done}/{total}, {now - self._start:.0f} s, {left:.0f} s left   "
+        print(line, end=end, file=sys.stderr, flush=True)
 
 
 @command
@@ -93,7 +90,7 @@ def main(argv=None):
 
     names = ("seed", "drives", "frames", "width", "height", "step", "samples", "scan_every")
     settings = {name: getattr(options, name) for name in names}
-    if not options.force and _present(options.out, settings):
+    if _present(options.out, settings) and not options.force:
         print(f"{os.path.join(options.out, writer.DATE)}: already there (--force writes it again)")
     else:
         writer.write_drives(options.out, settings, options.workers, _Progress())

@@ -9,8 +9,8 @@ BASELINE = 0.54  # metres between image_02 (left) and image_03 (right), as on KI
 HEIGHT = 1.65  # of the cameras above the road
 SCANNER_ABOVE = 0.08  # metres from the left camera up to the laser scanner; none forwards: both depths agree
 
-# KITTI's devkit counts pixels from 1 (it rounds projections and subtracts 1), so P_rect of the files written here points
-# at pixels counted from 1; a laser point then lands in exactly the pixel whose ray it was measured on.
+# KITTI's devkit counts pixels from 1 (it rounds projections and subtracts 1), so P_rect of the files written here
+# points at pixels counted from 1; a laser point then lands in exactly the pixel whose ray it was measured on.
 FIRST_PIXEL = 1
 
 
@@ -35,7 +35,7 @@ class Rig:
         return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
 
     def calibration(self):
-        """Text of calib_cam_to_cam.txt: camera 0 coincides with 2 and camera 1 with 3; everything is rectified already."""
+        """Text of calib_cam_to_cam.txt: camera 0 coincides with 2, camera 1 with 3, all are rectified."""
         intrinsics = self.intrinsics()
         intrinsics[:2, 2] += FIRST_PIXEL
         lines = ["calib_time: 01-Jan-2000 00:00:00", "corner_dist: 9.950000e-02"]

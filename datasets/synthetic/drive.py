@@ -62,7 +62,7 @@ class Drive:
 
 
 def _path(rng, road, frames, step):
-    """Poses (frames, 4, 4): along the right-hand lane with slow swerves, a changing speed and a trace of body motion."""
+    """Poses (frames, 4, 4): right of the middle line with slow swerves, a changing speed, a little body motion."""
     number = np.arange(frames)
     waves = rng.uniform(0, 2 * np.pi, 5)
     travelled = np.concatenate([[0], np.cumsum(step * (1 + 0.15 * np.sin(number / 17 + waves[0])))[:-1]])

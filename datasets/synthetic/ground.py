@@ -8,7 +8,7 @@ import numpy as np
 from .textures import noise, octaves
 
 ALONG, ACROSS = 12, 24  # texels per metre
-REACH = 22.0  # metres painted on either side of the middle line
+REACH = 20.0  # metres painted on either side of the middle line
 PAVEMENT_WIDTH = 2.4
 
 
@@ -31,22 +31,26 @@ def paint(rng, start, end, half_width, shadows):
     broad = octaves(rng, h, w, 6.0, 0.8, scale)
     fine = octaves(rng, h, w, 0.6, 0.1, scale)
     image = np.empty((h, w, 3), np.float32)
-    beside = np.abs(d) - half_width
-    image[:] = _asphalt(rng, s, d, half_width, broad, fine)[..., None] * np.array([1.0, 0.99, 0.97], np.float32)
-    slabs = _slabs(rng, s, d, broad, fine)[..., None] * np.array([1.0, 0.96, 0.9], np.float32)
-    image[:] = np.where(beside[..., None] > 0, slabs, image)
-    grass = (0.30 + 0.09 * octaves(rng, h, w, 3.0, 0.2, scale))[..., None] * np.array([0.85, 1.15, 0.5], np.float32)
-    meadow = (beside > PAVEMENT_WIDTH) & (noise(rng, h, w, 14 * ALONG, 5 * ACROSS) > -0.1)
-    image[:] = np.where(meadow[..., None], grass, image)
+    beside = np.abs(d[0]) - half_width
+    kinds = beside <= 0, (beside > 0) & (beside <= PAVEMENT_WIDTH), beside > PAVEMENT_WIDTH
+    road, slabs, yard = (np.nonzero(kind)[0] for kind in kinds)
+    road = slice(road[0], road[-1] + 1)
+    tone = _asphalt(rng, s, d[:, road], half_width, broad[:, road], fine[:, road])
+    image[:, road] = tone[..., None] * np.array([1.0, 0.99, 0.97], np.float32)
+    paved = np.concatenate([slabs, yard])
+    tone = _slabs(rng, s, d[:, paved], broad[:, paved], fine[:, paved])
+    image[:, paved] = tone[..., None] * np.array([1.0, 0.96, 0.9], np.float32)
+    grass = (0.30 + 0.05 * broad[:, yard] + 0.05 * fine[:, yard])[..., None] * np.array([0.85, 1.15, 0.5], np.float32)
+    meadow = noise(rng, h, w, 14 * ALONG, 5 * ACROSS)[:, yard] > -0.1
+    image[:, yard] = np.where(meadow[..., None], grass, image[:, yard])
     kerb = (beside > 0) & (beside < 0.22)
-    stones = 0.62 + 0.06 * noise(rng, h, w, ALONG, w) - 0.2 * (s % 1.0 < 0.08)
-    image[:] = np.where(kerb[..., None], stones[..., None], image)
-    gutter = (beside > -0.35) & (beside <= 0)
-    image[:] = np.where(gutter[..., None], image * 0.72, image)
+    image[:, kerb] = (0.62 + 0.06 * noise(rng, h, 1, ALONG, 1) - 0.2 * (s % 1.0 < 0.08))[..., None]
+    image[:, (beside > -0.35) & (beside <= 0)] *= 0.72  # the gutter
     shade = np.ones((h, w), np.float32)
     for row in shadows:
         _shadow(shade, s[:, 0], d[0], *row)
-    return image * shade[..., None]
+    image *= shade[..., None]
+    return image
 
 
 def _asphalt(rng, s, d, half_width, broad, fine):
@@ -54,7 +58,8 @@ def _asphalt(rng, s, d, half_width, broad, fine):
     tone = 0.36 + 0.045 * broad + 0.035 * fine
     for lane in (-1.6, 1.6):  # worn wheel tracks
         for track in (-0.75, 0.75):
-            tone -= 0.035 * np.exp(-(((d - lane - track) / 0.28) ** 2)) * (1 + 0.5 * noise(rng, h, 1, 5 * ALONG, 1))
+            wear = 1 + 0.5 * noise(rng, h, 1, 5 * ALONG, 1)
+            tone -= 0.035 * np.exp(-(((d - lane - track) / 0.28) ** 2)) * wear
     length = h / ALONG
     for _ in range(int(length * 0.5)):  # repairs
         s0, d0 = rng.uniform(s[0, 0], s[-1, 0]), rng.uniform(-half_width, half_width)
@@ -108,7 +113,6 @@ def _shadow(shade, s, d, s0, d0, half_length, half_width, softness, strength):
         d0 - half_width - 3 * softness,
         d0 + half_width + 3 * softness,
     )
-    away = np.hypot(
-        np.maximum(np.abs(s[rows, None] - s0) - half_length, 0), np.maximum(np.abs(d[None, columns] - d0) - half_width, 0)
-    )
+    beyond = np.maximum(np.abs(s[rows, None] - s0) - half_length, 0)
+    away = np.hypot(beyond, np.maximum(np.abs(d[None, columns] - d0) - half_width, 0))
     shade[rows, columns] *= 1 - strength * np.exp(-((away / softness) ** 2))

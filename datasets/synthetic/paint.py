@@ -20,7 +20,8 @@ ROOFS = [(0.42, 0.22, 0.17), (0.30, 0.28, 0.28), (0.46, 0.30, 0.22), (0.24, 0.26
 
 def pick(rng, colours):
     """One of the colours, slightly varied."""
-    return np.clip(np.array(colours[rng.integers(len(colours))]) * rng.uniform(0.88, 1.12) + rng.normal(0, 0.02, 3), 0, 1)
+    colour = np.array(colours[rng.integers(len(colours))])
+    return np.clip(colour * rng.uniform(0.88, 1.12) + rng.normal(0, 0.02, 3), 0, 1)
 
 
 def plain(rng, height, width, colour, scale=FACADE_SCALE, contrast=0.10, coarse=3.0, fine=0.1):
@@ -110,10 +111,9 @@ def leaves(rng, colour):
     """Foliage to wrap around a ball: dark gaps and lit clumps, closing on itself sideways."""
     h, w = 64, 160
     clumps = noise(rng, h, w, 9, 9) + 0.8 * noise(rng, h, w, 4, 4) + 0.4 * noise(rng, h, w, 2, 2)
-    fade = np.clip(np.arange(w) / 16, 0, 1)
-    clumps = clumps * fade + clumps[:, [0]] * (1 - fade) if w < 2 else clumps
     tone = 0.72 + 0.26 * np.tanh(clumps) + np.linspace(0.22, -0.28, h)[:, None]
-    tone[:, :16] = tone[:, :16] * fade[:16] + tone[:, -16:][:, ::-1] * (1 - fade[:16])
+    fade = np.linspace(0, 1, 16)
+    tone[:, :16] = tone[:, :16] * fade + tone[:, : -17 : -1] * (1 - fade)  # the last column continues in the first
     return np.asarray(colour) * tone[..., None]
 
 
@@ -122,7 +122,7 @@ def car_side(rng, colour):
     h, w = int(0.85 * CAR_SCALE), int(4.2 * CAR_SCALE)
     y, x = np.mgrid[:h, :w] / CAR_SCALE
     image = np.asarray(colour) * (1.06 - 0.28 * y[..., None])
-    image *= 1 + 0.03 * noise(rng, h, w, 12, 30)[..., None]
+    image *= 1 + 0.07 * noise(rng, h, w, 12, 30)[..., None]
     image[(y > 0.40) & (y < 0.44)] *= 0.75
     for door in (1.35, 2.2, 3.05):
         image[(np.abs(x - door) < 0.02) & (y < 0.6)] *= 0.55
@@ -144,7 +144,7 @@ def car_end(rng, colour, front):
     y, x = np.mgrid[:h, :w] / CAR_SCALE
     aside = np.abs(x - 0.875)
     image = np.asarray(colour) * (1.02 - 0.25 * y[..., None])
-    image *= 1 + 0.03 * noise(rng, h, w, 12, 20)[..., None]
+    image *= 1 + 0.07 * noise(rng, h, w, 12, 20)[..., None]
     image[(aside > 0.52) & (aside < 0.8) & (np.abs(y - 0.2) < 0.1)] = (0.95, 0.95, 0.85) if front else (0.7, 0.08, 0.06)
     image[(aside < 0.42) & (np.abs(y - (0.25 if front else 0.3)) < (0.09 if front else 0.02))] = 0.08
     image[(aside < 0.26) & (np.abs(y - 0.45) < 0.06)] = (0.92, 0.9, 0.75)
@@ -164,7 +164,7 @@ def car_glass(rng, colour, side):
     glass = (y > 0.08) & (y < 0.54) & (x > 0.1) & (x < width - 0.1)
     if side:
         glass &= (np.abs(x - width / 2) > 0.05) & (np.abs(x - width * 0.86) > 0.04)
-    shine = 0.30 - 0.36 * y + 0.05 * noise(rng, h, w, 10, 24)
+    shine = 0.30 - 0.36 * y + 0.07 * noise(rng, h, w, 10, 24)
     return np.where(glass[..., None], shine[..., None] * np.array([0.8, 0.95, 1.1]), image)
 
 
@@ -172,7 +172,7 @@ def van_side(rng, colour):
     """The flank of a van, 5 x 2.1 m."""
     h, w = int(2.1 * CAR_SCALE), int(5 * CAR_SCALE)
     y, x = np.mgrid[:h, :w] / CAR_SCALE
-    image = np.asarray(colour) * (1.04 - 0.08 * y[..., None]) * (1 + 0.03 * noise(rng, h, w, 20, 40)[..., None])
+    image = np.asarray(colour) * (1.04 - 0.08 * y[..., None]) * (1 + 0.07 * noise(rng, h, w, 20, 40)[..., None])
     image[(y > 0.3) & (y < 0.95) & (x > 3.6) & (x < 4.5)] = (0.14, 0.17, 0.2)
     image[(y > 0.75) & (y < 1.15) & (x > 0.6) & (x < 3.0)] = pick(rng, PAINTS)
     for line in (1.8, 3.4):
@@ -190,7 +190,7 @@ def van_end(rng, colour, front):
     h, w = int(2.1 * CAR_SCALE), int(1.9 * CAR_SCALE)
     y, x = np.mgrid[:h, :w] / CAR_SCALE
     aside = np.abs(x - 0.95)
-    image = np.asarray(colour) * (1.0 - 0.06 * y[..., None]) * (1 + 0.03 * noise(rng, h, w, 20, 30)[..., None])
+    image = np.asarray(colour) * (1.0 - 0.06 * y[..., None]) * (1 + 0.07 * noise(rng, h, w, 20, 30)[..., None])
     image[(y > 0.25) & (y < 0.95) & (aside < 0.8)] = (0.15, 0.18, 0.22)
     if not front:
         image[aside < 0.03] *= 0.5
@@ -201,7 +201,7 @@ def van_end(rng, colour, front):
 
 
 def sky(rng):
-    """Half a turn of sky from 30 degrees down to the horizon, 360 x 120 texels."""
+    """Half a turn of sky from 30 degrees up down to the horizon."""
     h, w = 120, 720
     up = np.linspace(1, 0, h)[:, None]
     clouds = octaves(rng, h, w, 60, 8, (0.35, 1.0), falloff=0.6)

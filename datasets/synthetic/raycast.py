@@ -39,23 +39,33 @@ class Rays:
         x, y = ((columns - cx) / fx).astype(np.float32), ((rows - cy) / fy).astype(np.float32)
         return cls(x, y, 1 / (fx * samples), 1 / (fy * samples), world_from_camera[:3, :3], world_from_camera[:3, 3])
 
-    def window(self, corners):
-        """Slices (rows, columns) of the grid that may see the convex hull of `corners` (n, 3), or None."""
+    def windows(self, corners):
+        """Where in the grid convex hulls may be seen.
+
+        Args:
+            corners: (n, 8, 3) points that span n hulls.
+
+        Returns:
+            list of (number of the hull, (rows, columns)) with slices, without the hulls that are out of view.
+        """
         local = (corners - self.origin) @ self.rotation
-        depth = local[:, 2]
-        if depth.max() <= NEAR:
-            return None
+        depth = local[..., 2]
         front = depth > NEAR
-        seen = local[front]
-        if not front.all():  # where edges (or diagonals, which only widen the window) pass the near plane
-            ahead, behind = seen[:, None], local[~front][None]
+        found = []
+        straddling = front.any(1) & ~front.all(1)
+        slopes = local[..., :2] / np.where(front, depth, 1)[..., None]
+        low, high = slopes.min(1), slopes.max(1)
+        for hull in np.nonzero(straddling)[0]:  # edges (and diagonals, which only widen the window) cut the near plane
+            seen, hidden = local[hull][front[hull]], local[hull][~front[hull]]
+            ahead, behind = seen[:, None], hidden[None]
             part = (ahead[..., 2:] - NEAR) / (ahead[..., 2:] - behind[..., 2:])
             seen = np.concatenate([seen, (ahead + part * (behind - ahead)).reshape(-1, 3)])
-        slopes = seen[:, :2] / seen[:, 2:]
-        (left, top), (right, bottom) = slopes.min(0), slopes.max(0)
-        columns = slice(np.searchsorted(self.x, left), np.searchsorted(self.x, right, "right"))
-        rows = slice(np.searchsorted(self.y, top), np.searchsorted(self.y, bottom, "right"))
-        return (rows, columns) if columns.start < columns.stop and rows.start < rows.stop else None
+            low[hull], high[hull] = (seen[:, :2] / seen[:, 2:]).min(0), (seen[:, :2] / seen[:, 2:]).max(0)
+        left, right = np.searchsorted(self.x, low[:, 0]), np.searchsorted(self.x, high[:, 0], "right")
+        top, bottom = np.searchsorted(self.y, low[:, 1]), np.searchsorted(self.y, high[:, 1], "right")
+        for hull in np.nonzero(front.any(1) & (left < right) & (top < bottom))[0]:
+            found.append((hull, (slice(top[hull], bottom[hull]), slice(left[hull], right[hull]))))
+        return found
 
 
 def cast(street, rays):
@@ -84,27 +94,30 @@ def _ground(street, rays):
     x, y = rays.x[columns], rays.y[rows]
     sight = [rays.rotation[axis, 0] * x + rays.rotation[axis, 1] * y + rays.rotation[axis, 2] for axis in (0, 2)]
     depth_high, depth_low = (above - street.kerb_height) / rate, above / rate
-    aside = []
-    for depth in (depth_high, depth_low):
-        place_x, place_z = rays.origin[0] + depth * sight[0], rays.origin[2] + depth * sight[1]
-        aside.append(np.abs(street.road.aside(place_x, place_z)) - street.half_width)
-    high, low = aside
-    on_pavement, on_road = high >= 0, low <= 0
-    share = np.clip(high / np.minimum(high - low, -1e-6), 0, 1)
-    depth = np.where(on_pavement, depth_high, np.where(on_road, depth_low, depth_high + share * (depth_low - depth_high)))
+    high = _beside(street, rays.origin, sight, depth_high)
+    low = np.nonzero(high < 0)[0]  # the rays that fall past the pavement
+    high, sight = high[low], [part[low] for part in sight]
+    low_beside = _beside(street, rays.origin, sight, depth_low[low])
+    share = np.where(low_beside <= 0, 1, np.clip(high / np.minimum(high - low_beside, -1e-6), 0, 1))
+    depth, kind = depth_high.copy(), np.full(len(hit), PAVEMENT, np.int32)
+    depth[low] += share * (depth_low - depth_high)[low]
+    kind[low] = np.where(low_beside <= 0, ROAD, KERB)
     inverse.ravel()[hit] = 1 / depth
-    surface.ravel()[hit] = np.where(on_pavement, PAVEMENT, np.where(on_road, ROAD, KERB))
+    surface.ravel()[hit] = kind
     return inverse, surface
+
+
+def _beside(street, origin, sight, depth):
+    """How far the ground met at `depth` lies beyond the nearer kerb, metres."""
+    return np.abs(street.road.aside(origin[0] + depth * sight[0], origin[2] + depth * sight[1])) - street.half_width
 
 
 def _blocks(solids, rays, inverse, surface):
     gap = solids.reach - solids.normal @ rays.origin  # below 0: the camera is in front of the face
     gap = np.where(np.abs(gap) < 1e-9, 1e-9, gap)
     planes = ((solids.normal @ rays.rotation) / gap[:, None]).astype(np.float32)
-    for first, last, corners in solids.blocks:
-        window = rays.window(corners)
-        if window is None:
-            continue
+    for block, window in rays.windows(solids.corners):
+        first, last = solids.blocks[block]
         rows, columns = window
         x, y = rays.x[columns], rays.y[rows, None]
         faces = [(planes[f, 0] * x + (planes[f, 1] * y + planes[f, 2]), f) for f in range(first, last)]
@@ -127,10 +140,8 @@ def _blocks(solids, rays, inverse, surface):
 def _balls(solids, rays, inverse, surface):
     start = FIRST_FACE + len(solids.reach)
     signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
-    for number, (centre, radii) in enumerate(zip(solids.centre, solids.radii, strict=True)):
-        window = rays.window(centre + signs * radii)
-        if window is None:
-            continue
+    for number, window in rays.windows(solids.centre[:, None] + signs * solids.radii[:, None]):
+        centre, radii = solids.centre[number], solids.radii[number]
         rows, columns = window
         x, y = rays.x[columns], rays.y[rows, None]
         turn = rays.rotation / radii[:, None]

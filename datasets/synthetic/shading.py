@@ -41,7 +41,7 @@ def _extents(u, v, normal, rays, depth):
     """Extent of a sample on a plane along two texture axes.
 
     Args:
-        u, v, normal: triples of slopes' coefficients and the value along the ray (a, b, value) of the axes and the normal.
+        u, v, normal: what the two axes and the plane's normal are per slope x, per slope y and along the ray.
         depth: of the samples.
     """
     per_x, per_y = depth * rays.pitch_x, depth * rays.pitch_y
@@ -73,8 +73,8 @@ def _ground(street, rays, x, y, inverse, surface):
     place_x, place_z = origin[0] + depth * sight[0], origin[2] + depth * sight[2]
     s, d, sine, cosine = street.road.locate(place_x, place_z)
     # the texture's axes turn with the road: across (u) is (cosine, -sine), along (v) is (sine, cosine) in (x, z)
-    across = tuple(cosine * a - sine * b for a, b in zip((*rotation[0, :2], sight[0]), (*rotation[2, :2], sight[2]), strict=True))
-    along = tuple(sine * a + cosine * b for a, b in zip((*rotation[0, :2], sight[0]), (*rotation[2, :2], sight[2]), strict=True))
+    pairs = list(zip((*rotation[0, :2], sight[0]), (*rotation[2, :2], sight[2]), strict=True))
+    across, along = [cosine * a - sine * b for a, b in pairs], [sine * a + cosine * b for a, b in pairs]
     extent_d, extent_s = _extents(across, along, (rotation[1, 0], rotation[1, 1], sight[1]), rays, depth)
     u, v = ground.texels(s.astype(np.float32), d.astype(np.float32), street.ground_start)
     kerb = surface == KERB

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-# Corner order of a block: bottom then top, counted around; each side is (bottom left, bottom right, top right, top left)
-# as seen from outside.
+# Corners of a block: the bottom's, then the top's, counted around; each side is (bottom left, bottom right, top right,
+# top left) as seen from outside.
 _SIDES = {"left": (0, 1, 5, 4), "front": (1, 2, 6, 5), "right": (2, 3, 7, 6), "back": (3, 0, 4, 7), "top": (4, 5, 6, 7)}
 _SIDES["under"] = (0, 3, 2, 1)
 
@@ -13,12 +13,12 @@ class Solids:
 
     After `freeze`: `normal` (F, 3) and `reach` (F,) describe the plane n.P = reach of every face, `axis_u`, `axis_v`
     (F, 3) and `origin` (F, 2) map a point to texels, `texture` and `light` (F,) dress it; `blocks` lists (first face,
-    last face + 1, corners (8, 3)); `balls` holds `centre`, `radii` (E, 3), `ball_texture`, `ball_phase` (E,).
+    last face + 1), `corners` is (B, 8, 3); `balls` holds `centre`, `radii` (E, 3), `ball_texture`, `ball_phase` (E,).
     """
 
     def __init__(self, textures, sun):
         self._textures, self._sun = textures, sun
-        self._faces, self.blocks, self._balls = [], [], []
+        self._faces, self._corners, self.blocks, self._balls = [], [], [], []
 
     def block(self, place, heading, length, width, bottom, top, skins, taper=(0.0, 0.0, 0.0)):
         """Add a block standing upright.
@@ -28,8 +28,8 @@ class Solids:
             heading: angle of its long axis from +z towards +x, radians.
             length, width: full extents along and across the heading.
             bottom, top: heights above the road.
-            skins: texture number per side name ("left", "front", "right", "back", "top", also worn underneath; left is towards -x
-                at heading 0).
+            skins: texture number per side name: "left" (towards -x at heading 0), "front", "right", "back", "top" (worn
+                underneath, too).
             taper: how much the top is pulled in at the front, at the back and on either flank.
         """
         along = np.array([np.sin(heading), 0, np.cos(heading)])
@@ -46,8 +46,10 @@ class Solids:
         corners = np.array(low + high)
         first = len(self._faces)
         for name, order in _SIDES.items():
-            self._faces.append(self._face(corners[list(order)], corners.mean(0), skins["top" if name == "under" else name]))
-        self.blocks.append((first, len(self._faces), corners))
+            skin = skins["top" if name == "under" else name]
+            self._faces.append(self._face(corners[list(order)], corners.mean(0), skin))
+        self.blocks.append((first, len(self._faces)))
+        self._corners.append(corners)
 
     def _face(self, quad, inside, texture):
         across = quad[1] - quad[0]
@@ -79,7 +81,8 @@ class Solids:
         names = ("normal", "reach", "axis_u", "axis_v", "origin", "texture", "light")
         for name, column in zip(names, columns, strict=True):
             setattr(self, name, np.array(column, np.int32 if name == "texture" else np.float64))
+        self.corners = np.array(self._corners)
         balls = list(zip(*self._balls, strict=True)) if self._balls else ([], [], [], [])
         self.centre, self.radii = (np.array(part, np.float64).reshape(-1, 3) for part in balls[:2])
         self.ball_texture, self.ball_phase = np.array(balls[2], np.int32), np.array(balls[3], np.float64)
-        self._faces = self._balls = None
+        self._faces = self._corners = self._balls = None

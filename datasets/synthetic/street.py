@@ -3,6 +3,7 @@
 import numpy as np
 
 from . import ground, paint
+from .road import Road
 from .solids import Solids
 from .textures import TextureStore
 
@@ -10,51 +11,6 @@ SUN = np.array([-0.45, -0.75, -0.5]) / np.linalg.norm([-0.45, -0.75, -0.5])  # t
 BEHIND, AHEAD = 12.0, 130.0  # metres of street built behind the start and beyond the end of the drive
 HALF_WIDTH = 4.7  # of the road, parking bays included
 KERB_HEIGHT = 0.12
-
-
-class Road:
-    """The middle line x = c(z), a sum of long sines; places are told by arc length s and distance d to its right."""
-
-    _STEP = 0.25
-
-    def __init__(self, rng, length):
-        z = np.arange(-BEHIND - 10, length + AHEAD + 450, self._STEP)
-        x, slope = np.zeros_like(z), np.zeros_like(z)
-        for wave, bend in ((rng.uniform(90, 120), 0.11), (rng.uniform(55, 75), 0.07)):
-            phase = rng.uniform(0, 2 * np.pi)
-            rate, bend = 2 * np.pi / wave, bend * rng.uniform(0.7, 1.2)
-            x += bend / rate * np.sin(rate * z + phase)
-            slope += bend * np.cos(rate * z + phase)
-        arc = np.cumsum(np.hypot(1, slope)) * self._STEP
-        start = int((0 - z[0]) / self._STEP)
-        self._z0, self._arc, self._z = z[0], arc - arc[start], z
-        norm = np.hypot(1, slope)
-        self._table = np.stack([x - x[start], slope / norm, 1 / norm, self._arc], 1).astype(np.float32)
-
-    def _at(self, z):
-        position = np.clip((z - self._z0) / self._STEP, 0, len(self._table) - 1.001)
-        index = position.astype(np.int32)
-        low = self._table[index]
-        return (low + (self._table[index + 1] - low) * (position - index).astype(np.float32)[..., None]).T
-
-    def locate(self, x, z):
-        """(s, d, sine and cosine of the road's heading) of the ground points (x, z), arrays of one shape."""
-        x, z = np.asarray(x), np.asarray(z)
-        middle, sine, cosine, _ = self._at(z)
-        foot = z + (x - middle) * sine * cosine
-        middle, sine, cosine, arc = self._at(foot)
-        rest = z - foot
-        return arc + (x - middle) * sine + rest * cosine, (x - middle) * cosine - rest * sine, sine, cosine
-
-    def aside(self, x, z):
-        """Distance to the right of the middle line."""
-        return self.locate(x, z)[1]
-
-    def place(self, s, d):
-        """((x, z), heading) of the point at arc length `s`, `d` to the right."""
-        z = np.interp(s, self._arc, self._z)
-        middle, sine, cosine, _ = (float(value) for value in self._at(np.float64(z)))
-        return (middle + d * cosine, z - d * sine), float(np.arctan2(sine, cosine))
 
 
 class Street:
@@ -69,7 +25,7 @@ class Street:
 
     def __init__(self, seed, length):
         self._rng = rng = np.random.default_rng([77, seed])
-        self.road = Road(rng, length)
+        self.road = Road(rng, -BEHIND, length + AHEAD)
         self.textures = TextureStore()
         self.solids = Solids(self.textures, SUN)
         self._start, self._end = -BEHIND, length + AHEAD
@@ -109,7 +65,7 @@ class Street:
 
     def _car_clothes(self, colour):
         rng, add = self._rng, self.textures.add
-        flank, nose, tail = paint.car_side(rng, colour), paint.car_end(rng, colour, True), paint.car_end(rng, colour, False)
+        flank, nose, tail = paint.car_side(rng, colour), *(paint.car_end(rng, colour, front) for front in (True, False))
         pane, screen = paint.car_glass(rng, colour, True), add(paint.car_glass(rng, colour, False))
         lid = add(paint.plain(rng, 1, 1, colour * 1.02, 20, 0.04, 1.0, 0.3))
         body = {"right": add(flank[:, ::-1]), "left": add(flank), "front": add(nose), "back": add(tail), "top": lid}
@@ -152,7 +108,8 @@ class Street:
             if rng.random() < 0.7:
                 cap = dict.fromkeys(skins, skins["top"]) | {"front": flank, "back": flank}
                 rise = rng.uniform(1.2, 2.6)
-                self._put(s + length / 2, middle, length, deep + 0.5, height, height + rise, cap, (0, 0, deep / 2 - 0.2))
+                taper = 0, 0, deep / 2 - 0.2
+                self._put(s + length / 2, middle, length, deep + 0.5, height, height + rise, cap, taper)
             self._shadows.append((s + length / 2, middle, length / 2, deep / 2, 0.5, 0.45))
             if setback > 5 and rng.random() < 0.6:
                 self._gap(side, s + 0.5, length - 1, trees=1)
@@ -182,8 +139,8 @@ class Street:
         rng = self._rng
         s = self._start + rng.uniform(0, 5)
         while s < self._end - 5:
-            if rng.random() < 0.35:
-                s += rng.uniform(3, 11)
+            if rng.random() < 0.45:
+                s += rng.uniform(3, 12)
             d = side * (HALF_WIDTH - 1.05 + rng.normal(0, 0.06))
             turn = (0 if side > 0 else np.pi) + rng.normal(0, 0.015)
             van = rng.random() < 0.15
@@ -206,7 +163,8 @@ class Street:
         )
 
     def _van(self, s, d, length, turn):
-        self._put(s, d, length, 1.85, 0, self._rng.uniform(2.0, 2.3), self._choose(self._vans), (0.35, 0.04, 0.08), turn)
+        skins = self._choose(self._vans)
+        self._put(s, d, length, 1.85, 0, self._rng.uniform(2.0, 2.3), skins, (0.35, 0.04, 0.08), turn)
 
     def _furniture(self, side):
         """Lamps, signs, trees, bins and cabinets on the pavement."""

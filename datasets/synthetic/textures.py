@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 LEVELS = 7  # 64 texels shrink to one; coarser detail than that is never below a pixel in a street
+_SHRINK = (0.5 ** np.arange(LEVELS)).astype(np.float32)
 
 
 def noise(rng, height, width, cell_y, cell_x):
@@ -78,7 +79,7 @@ class TextureStore:
     def freeze(self):
         """Lay the texels out for lookups; nothing can be added afterwards."""
         self.texels = np.concatenate(self._texels).view(np.uint32)[:, 0]
-        self.offsets = np.stack(self._offsets).reshape(-1)
+        self.offsets = np.stack(self._offsets).reshape(-1).astype(np.int32)
         sizes = np.array(self._sizes)
         halved = [sizes]
         for _ in range(LEVELS - 1):
@@ -97,33 +98,52 @@ class TextureStore:
         Returns:
             (n, 3) float32 in [0, 1].
         """
-        low_u, part_u = _level(footprint_u)
-        low_v, part_v = _level(footprint_v)
+        level_u, part_u = _level(footprint_u)
+        level_v, part_v = _level(footprint_v)
+        total = np.empty((len(u), 3), np.float32)
+        blend_u, blend_v = part_u > 0, part_v > 0
+        for both_u in (False, True):  # most samples need a single level: those with the same needs go together
+            for both_v in (False, True):
+                chosen = np.nonzero((blend_u == both_u) & (blend_v == both_v))[0]
+                if not len(chosen):
+                    continue
+                columns = (texture, u, v, level_u, level_v, part_u, part_v)
+                total[chosen] = self._sample(*(column[chosen] for column in columns), both_u, both_v)[:, :3]
+        return total * np.float32(1 / 255)
+
+    def _sample(self, texture, u, v, level_u, level_v, part_u, part_v, both_u, both_v):
+        """Bilinear samples, blended over one or two levels along each axis."""
+        across = [(level_u, 1 - part_u), (level_u + 1, part_u)][: 1 + both_u]
+        down = [(level_v, 1 - part_v), (level_v + 1, part_v)][: 1 + both_v]
+        down = [(j, share, *self._neighbours(texture, v, j, 1)) for j, share in down]
         total = np.zeros((len(u), 4), np.float32)
-        for i, share_u in ((low_u, 1 - part_u), (np.minimum(low_u + 1, LEVELS - 1), part_u)):
+        for i, share_u in across:
             x0, x1, weight_x = self._neighbours(texture, u, i, 0)
-            for j, share_v in ((low_v, 1 - part_v), (np.minimum(low_v + 1, LEVELS - 1), part_v)):
-                y0, y1, weight_y = self._neighbours(texture, v, j, 1)
+            width = self.level_sizes[i, texture, 0]
+            for j, share_v, y0, y1, weight_y in down:
                 start = self.offsets[(texture * LEVELS + i) * LEVELS + j]
-                width = self.level_sizes[i, texture, 0]
                 share = share_u * share_v
-                for y, sy in ((y0, share * (1 - weight_y)), (y1, share * weight_y)):
+                for y, part in ((y0, share * (1 - weight_y)), (y1, share * weight_y)):
                     row = start + y * width
-                    total += self._texel(row + x0) * (sy * (1 - weight_x))[:, None]
-                    total += self._texel(row + x1) * (sy * weight_x)[:, None]
-        return total[:, :3] * np.float32(1 / 255)
+                    right = part * weight_x
+                    total += self._texel(row + x0) * (part - right)[:, None]
+                    total += self._texel(row + x1) * right[:, None]
+        return total
 
     def _texel(self, index):
         return self.texels[index].view(np.uint8).reshape(-1, 4)
 
     def _neighbours(self, texture, position, level, axis):
         last = self.level_sizes[level, texture, axis] - 1
-        position = np.clip(position * np.exp2(-level.astype(np.float32)) - 0.5, 0, last)
+        position = np.clip(position * _SHRINK[level] - np.float32(0.5), 0, last.astype(np.float32))
         low = position.astype(np.int32)
-        return low, np.minimum(low + 1, last), position - low
+        return low, np.minimum(low + 1, last), position - low.astype(np.float32)
 
 
 def _level(footprint):
+    """Whole level, and the share of the next one: 0 or 1 (then one level up) but for the middle half of the way."""
     level = np.clip(np.log2(np.maximum(footprint, 1e-3)), 0, LEVELS - 1).astype(np.float32)
     low = level.astype(np.int32)
-    return low, level - low
+    part = np.clip(2 * (level - low) - 0.5, 0, 1)
+    full = part == 1
+    return low + full, np.where(full, np.float32(0), part)

@@ -2,15 +2,17 @@
 
 Under the output folder: `<DATE>/` with the calibration, the drives and `synthetic.json` (the settings, from which
 `dense_depth` casts any frame again), and `splits/synthetic/` with the lists of frames. Each of the two folders
-appears whole or not at all. Each drive has, beside KITTI's folders, `poses.txt`: one line per frame with the first three rows of the
-world-from-left-camera transform.
+appears whole or not at all. Each drive has, beside KITTI's folders, `poses.txt`: one line per frame, the first
+three rows of the world-from-left-camera transform.
 """
 
 import concurrent.futures
+import concurrent.futures.process
 import functools
 import io
 import json
 import os
+import signal
 
 import numpy as np
 from PIL import Image
@@ -129,16 +131,23 @@ def _run(tasks, workers, frames):
     if workers <= 1:
         yield from map(_write_frame, tasks)
         return
-    with concurrent.futures.ProcessPoolExecutor(workers) as pool:
-        try:  # a chunk stays within one drive, so that a worker builds few worlds
-            yield from pool.map(_write_frame, tasks, chunksize=max(1, -(-frames // (2 * workers))))
+    chunk = max(1, frames // (2 * workers))  # neighbours go together, so that a worker builds few worlds
+    with concurrent.futures.ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_the_parent) as pool:
+        try:
+            yield from pool.map(_write_frame, tasks, chunksize=chunk)
+        except concurrent.futures.process.BrokenProcessPool:
+            raise UserError("a worker process was killed", f"--workers {workers}", "give fewer (memory?)") from None
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
+def _leave_interrupts_to_the_parent():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _write_frame(task):
-    """Write the pictures and the scan of one frame, and all poses with the drive's first. The folder is still hidden."""
+    """Write the pictures and the scan of one frame, with the first also all poses, into the still hidden folder."""
     folder, settings, number, frame = task
     drive = _drive(settings, number)
     home = os.path.join(folder, drive_name(number))
@@ -159,7 +168,7 @@ def _write(path, data):
 
 
 def split_lines(settings):
-    """Lines of train, val and test: `<folder> <frame> <l|r>`, training frames with both neighbours, test with a scan."""
+    """Lines of train, val and test: `<folder> <frame> <l|r>`; training frames have neighbours, test frames a scan."""
     train, val = [], []
     for number in range(1, settings["drives"] + 1):
         for frame in range(1, settings["frames"] - 1):
