@@ -1,0 +1,287 @@
+"""The evaluation's command line, end to end on a miniature drive: numbers, files left behind, mistakes."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import evaluate_depth
+from evaluation import cost, metrics
+from evaluation.ground_truth import load_ground_truth
+from layers import disp_to_depth
+from tests import tiny_kitti
+from tests.seeded_folders import HEIGHT, MODEL, WIDTH, seeded_networks, write_drive, write_test_list, write_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return write_weights(tmp_path_factory.mktemp("weights") / "weights_0")
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A data path, and a split folder of three images."""
+    return write_drive(tmp_path / "kitti"), write_test_list(tmp_path / "three")
+
+
+def run(weights, tree, *more):
+    data, split = tree
+    arguments = ["--load_weights_folder", weights, "--data_path", data, "--eval_split", split, "--model", MODEL]
+    return evaluate_depth.main([str(each) for each in (*arguments, "--no_cuda", "--num_workers", "2", *more)])
+
+
+def means_printed(text):
+    """The seven numbers that stand on the line after the metrics' names."""
+    lines = text.splitlines()
+    row = next(index for index, line in enumerate(lines) if line.split() == list(metrics.METRICS))
+    assert all(len(word.split(".")[1]) == 3 for word in lines[row + 1].split())
+    return [float(word) for word in lines[row + 1].split()]
+
+
+def expected_disparities(tree, frames=(1, 3, 0)):
+    from datasets import KITTIRAWDataset
+
+    lines = [f"{tiny_kitti.TEST} {frame} l" for frame in frames]
+    dataset = KITTIRAWDataset(tree[0], lines, HEIGHT, WIDTH, [0], 1)
+    encoder, decoder = seeded_networks()
+    with torch.no_grad():
+        images = torch.stack([dataset[index]["color", 0, 0] for index in range(len(lines))])
+        return disp_to_depth(decoder(encoder(images))[("disp", 0)], 0.1, 100)[0][:, 0].numpy()
+
+
+def test_evaluation_builds_its_ground_truth_and_prints_the_means(weights, tree, capsys):
+    assert run(weights, tree) == 0
+    ground_truth = load_ground_truth(tree[1] / "gt_depths.npz")
+    results = list(metrics.evaluate_images(ground_truth, expected_disparities(tree), metrics.Protocol()))
+    printed = capsys.readouterr().out
+    np.testing.assert_allclose(means_printed(printed), metrics.mean_errors(results), atol=6e-4)
+    assert all(result.pixels > 50 for result in results)
+    assert f"median {metrics.ratio_statistics(results)[0]:.3f}" in printed
+    assert "parameters: 2.148 M" in printed and "multiply-adds: " in printed
+
+
+def test_saved_disparities_evaluate_to_the_same_numbers(weights, tree, tmp_path, capsys):
+    assert run(weights, tree, "--save_pred_disps", "--eval_out_dir", tmp_path / "out") == 0
+    first = means_printed(capsys.readouterr().out)
+    saved = tmp_path / "out" / "disps_three_split.npy"
+    disparities = np.load(saved, allow_pickle=False)
+    assert disparities.shape == (3, HEIGHT, WIDTH) and disparities.dtype == np.float32
+    np.testing.assert_allclose(disparities, expected_disparities(tree), rtol=1e-5)
+    assert evaluate_depth.main(["--ext_disp_to_eval", str(saved), "--eval_split", str(tree[1])]) == 0
+    assert means_printed(capsys.readouterr().out) == first
+
+
+@pytest.mark.parametrize("batch_size", ["1", "2", "16"])
+def test_the_batch_size_changes_nothing(weights, tree, tmp_path, batch_size):
+    run(weights, tree, "--save_pred_disps", "--eval_out_dir", tmp_path, "--no_eval", "--batch_size", batch_size)
+    saved = np.load(tmp_path / "disps_three_split.npy")
+    np.testing.assert_allclose(saved, expected_disparities(tree), rtol=1e-5)
+
+
+def test_no_eval_needs_no_ground_truth(weights, tmp_path, capsys):
+    tree = write_drive(tmp_path / "kitti"), write_test_list(tmp_path / "three")
+    assert run(weights, tree, "--no_eval", "--save_pred_disps", "--eval_out_dir", tmp_path) == 0
+    assert not (tree[1] / "gt_depths.npz").exists()
+    assert "abs_rel" not in capsys.readouterr().out
+
+
+def test_png_reads_png(weights, tmp_path):
+    tree = write_drive(tmp_path / "kitti", ending="png"), write_test_list(tmp_path / "three")
+    assert run(weights, tree, "--png") == 0
+
+
+def test_jpg_is_not_looked_for_among_png(weights, tmp_path, capsys):
+    tree = write_drive(tmp_path / "kitti", ending="png"), write_test_list(tmp_path / "three")
+    assert run(weights, tree) == 2
+    assert "0000000001.jpg" in capsys.readouterr().err
+
+
+def test_post_processing_blends_with_the_mirrored_image(weights, tree, tmp_path):
+    run(weights, tree, "--save_pred_disps", "--eval_out_dir", tmp_path, "--no_eval", "--post_process")
+    plain = expected_disparities(tree)
+    merged = np.load(tmp_path / "disps_three_split.npy")
+    assert merged.shape == plain.shape
+    assert 1e-4 < np.abs(merged / plain - 1).max() < 1
+
+
+def test_csv_and_json_hold_what_is_printed(weights, tree, tmp_path, capsys):
+    assert run(weights, tree, "--csv", tmp_path / "deep" / "images.csv", "--json", tmp_path / "summary.json") == 0
+    printed = means_printed(capsys.readouterr().out)
+    with open(tmp_path / "deep" / "images.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["frame"] for row in rows] == ["1", "3", "0"] and rows[0]["folder"] == tiny_kitti.TEST
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for name, value in zip(metrics.METRICS, printed, strict=True):
+        assert np.mean([float(row[name]) for row in rows]) == pytest.approx(value, abs=6e-4)
+        assert summary["metrics"][name] == pytest.approx(value, abs=6e-4)
+    assert (summary["images"], summary["model"], summary["height"]) == (3, MODEL, HEIGHT)
+
+
+def test_all_epochs_are_compared_and_the_best_is_marked(tree, tmp_path, capsys):
+    models = tmp_path / "run" / "models"
+
+    def flatten(encoder, decoder):
+        decoder.decoder[6].conv.weight.data.mul_(0)
+
+    def poison(encoder, decoder):
+        decoder.decoder[6].conv.bias.data.fill_(float("nan"))
+
+    for epoch, change in ((0, None), (2, poison), (10, flatten)):
+        write_weights(models / f"weights_{epoch}", change=change)
+    assert run(tmp_path / "run", tree, "--all", "--json", tmp_path / "all.json", "--csv", tmp_path / "all.csv") == 0
+    out, err = capsys.readouterr()
+    table = [line.split() for line in out.splitlines() if line.startswith("weights_")]
+    assert [row[0] for row in table] == ["weights_0", "weights_10"]
+    best = min(table, key=lambda row: float(row[1]))
+    assert [row for row in table if row[-1] == "best"] == [best]
+    assert "weights_2" in err and "not finite" in err
+    summaries = json.loads((tmp_path / "all.json").read_text())
+    assert [bool(each.get("best")) for each in summaries] == [row is best for row in table]
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 2 * 3
+
+
+def test_stereo_is_metric_without_median_scaling(weights, tree, capsys):
+    assert run(weights, tree, "--use_stereo") == 0
+    stereo = capsys.readouterr().out
+    assert run(weights, tree, "--disable_median_scaling", "--pred_depth_scale_factor", "5.4") == 0
+    assert "depth times 5.4" in stereo and "not applied" in stereo
+    assert means_printed(stereo) == means_printed(capsys.readouterr().out)
+
+
+def test_improved_maps_are_evaluated_without_crop(weights, tmp_path):
+    from PIL import Image
+
+    data = write_drive(tmp_path / "kitti")
+    maps = data / tiny_kitti.TEST / "proj_depth/groundtruth/image_02"
+    maps.mkdir(parents=True)
+    for frame in (0, 1, 3):
+        Image.fromarray(np.full((24, 64), 256 * 10, np.uint16)).save(maps / f"{frame:010d}.png")
+    split = write_test_list(tmp_path / "eigen_benchmark")
+    assert run(weights, (data, split), "--json", tmp_path / "s.json", "--csv", tmp_path / "s.csv") == 0
+    with open(tmp_path / "s.csv", newline="") as file:
+        assert {int(row["pixels"]) for row in csv.DictReader(file)} == {24 * 64}
+    assert json.loads((tmp_path / "s.json").read_text())["protocol"]["garg_crop"] is False
+
+
+def test_evaluate_takes_a_namespace_and_returns_the_results(weights, tree):
+    from argparse import Namespace
+
+    options = Namespace(load_weights_folder=str(weights), data_path=str(tree[0]), eval_split=str(tree[1]), model=MODEL)
+    [evaluation] = evaluate_depth.evaluate(options)
+    assert evaluation.means.shape == (7,) and len(evaluation.results) == 3
+
+
+def test_multiply_adds_agree_with_torchs_own_counter():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    encoder, decoder = seeded_networks()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        decoder(encoder(torch.zeros(1, 3, HEIGHT, WIDTH)))
+    found = cost.network_cost(encoder, decoder, HEIGHT, WIDTH)
+    assert found.multiply_adds == counter.get_total_flops() // 2
+    assert (found.encoder_parameters, found.decoder_parameters) == (1_955_192, 192_467)
+
+
+# ------------------------------------------------------------------------------------------------ mistakes
+
+
+def refused(code, capsys):
+    assert code == 2
+    out, err = capsys.readouterr()
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert errors and "Traceback" not in err
+    return "\n".join(errors)
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        ((), "nothing to evaluate"),
+        (("--load_weights_folder", "w", "--ext_disp_to_eval", "d.npy"), "two sources"),
+        (("--ext_disp_to_eval", "d.npy", "--post_process"), "--post_process with --ext_disp_to_eval"),
+        (("--ext_disp_to_eval", "d.npy", "--save_pred_disps"), "--save_pred_disps with --ext_disp_to_eval"),
+        (("--load_weights_folder", "w", "--no_eval", "--csv", "x.csv"), "--csv with --no_eval"),
+        (("--load_weights_folder", "w", "--all", "--save_pred_disps", "--eval_out_dir", "o"), "the same file"),
+        (("--load_weights_folder", "w", "--csv", "."), "a folder stands"),
+        (("--load_weights_folder", "w", "--eval_split", "nowhere"), "nowhere"),
+        (("--load_weights_folder", "w", "--batch_size", "0"), "batch_size"),
+        (("--load_weights_folder", "w", "--pred_depth_scale_factor", "-1"), "positive"),
+    ],
+)
+def test_contradicting_options_are_refused(flags, words, capsys):
+    assert words in refused(evaluate_depth.main(list(flags)), capsys)
+
+
+def test_several_contradictions_are_told_at_once(capsys):
+    flags = ["--ext_disp_to_eval", "d.npy", "--post_process", "--all"]
+    assert len(refused(evaluate_depth.main(flags), capsys).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "array, words",
+    [
+        (np.ones((2, 8, 8), np.float32), "2 maps, 3 lines"),
+        (np.ones((3, 8), np.float32), "wrong shape"),
+        (np.ones((3, 8, 8), np.int64), "floats"),
+        (np.full((3, 8, 8), np.nan, np.float32), "image 0: the disparity is not finite"),
+    ],
+)
+def test_unfit_disparities_are_refused(array, words, tree, tmp_path, capsys):
+    np.save(tmp_path / "d.npy", array)
+    flags = ["--ext_disp_to_eval", tmp_path / "d.npy", "--eval_split", tree[1], "--data_path", tree[0]]
+    assert words in refused(evaluate_depth.main([str(flag) for flag in flags]), capsys)
+
+
+def test_pickled_disparities_are_refused_without_being_run(tree, tmp_path, capsys):
+    np.save(tmp_path / "d.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    flags = ["--ext_disp_to_eval", str(tmp_path / "d.npy"), "--eval_split", str(tree[1])]
+    assert "not a plain .npy" in refused(evaluate_depth.main(flags), capsys)
+
+
+def test_truncated_disparities_are_refused(tree, tmp_path, capsys):
+    np.save(tmp_path / "d.npy", np.ones((3, 8, 8), np.float32))
+    whole = (tmp_path / "d.npy").read_bytes()
+    (tmp_path / "d.npy").write_bytes(whole[:-50])
+    flags = ["--ext_disp_to_eval", str(tmp_path / "d.npy"), "--eval_split", str(tree[1])]
+    assert "d.npy" in refused(evaluate_depth.main(flags), capsys)
+
+
+def test_weights_of_another_model_are_named(weights, tree, capsys):
+    assert "--model lite-mono-tiny" in refused(run(weights, tree, "--model", "lite-mono"), capsys)
+
+
+def test_a_missing_weights_folder_is_named(tree, tmp_path, capsys):
+    assert "nothing_here" in refused(run(tmp_path / "nothing_here", tree), capsys)
+    assert "weights_<epoch>" in refused(run(tmp_path, tree, "--all"), capsys)
+
+
+def test_a_missing_scan_is_named_and_no_ground_truth_is_left(weights, tree, capsys):
+    (tree[0] / tiny_kitti.TEST / "velodyne_points/data/0000000003.bin").unlink()
+    assert "0000000003.bin" in refused(run(weights, tree), capsys)
+    assert sorted(each.name for each in tree[1].iterdir()) == ["test_files.txt"]
+
+
+def test_a_broken_image_is_named_and_no_disparities_are_left(weights, tree, tmp_path, capsys):
+    image = tree[0] / tiny_kitti.TEST / "image_02/data/0000000003.jpg"
+    image.write_bytes(image.read_bytes()[:200])
+    flags = ("--save_pred_disps", "--eval_out_dir", tmp_path / "out", "--no_eval")
+    assert "0000000003.jpg" in refused(run(weights, tree, *flags), capsys)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_ground_truth_of_another_list_is_refused(weights, tree, capsys):
+    assert run(weights, tree) == 0
+    (tree[1] / "test_files.txt").write_text(f"{tiny_kitti.TEST} 1 l\n")
+    capsys.readouterr()
+    assert "gt_depths.npz" in refused(run(weights, tree), capsys)
+
+
+def test_help_does_not_import_torch():
+    import subprocess
+    import sys
+
+    code = "import sys, evaluate_depth\ntry: evaluate_depth.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
