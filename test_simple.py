@@ -6,6 +6,7 @@ Writes `<name>_disp.npy` (scaled disparity, network size) and `<name>_disp.jpeg`
 beside each image or into --output_dir; on request also depth at the image's own size.
 """
 
+import collections
 import os
 import sys
 from typing import NamedTuple
@@ -127,8 +128,8 @@ def _named(images, output_dir):
 
     chosen = {image: next(forms(image)) for image in images}
     for level in (1, 2):
-        taken = [_key(output) for output in chosen.values()]
-        for image in [image for image, output in chosen.items() if taken.count(_key(output)) > 1]:
+        taken = collections.Counter(map(_key, chosen.values()))
+        for image in [image for image, output in chosen.items() if taken[_key(output)] > 1]:
             chosen[image] = list(forms(image))[level]
     used = set()
     for image, output in chosen.items():

@@ -50,7 +50,8 @@ def to_rgb(image):
         return image
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
-        values = values / 257 if values.max(initial=0) > 255 else values
+        wide = image.mode.startswith("I;16") or values.max(initial=0) > 255
+        values = values / 257 if wide else values
         image = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
     return image.convert("RGB")
 
