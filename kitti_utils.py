@@ -75,7 +75,7 @@ def generate_depth_map(calib_dir, velo_filename, cam=2, vel_depth=False):
         vel_depth: give the forward distance in the velodyne's frame instead of the depth in the camera's.
 
     Returns:
-        (H, W) float32 at the camera's rectified size, metres, 0 where no point falls.
+        (H, W) float32 at the rectified size, metres, 0 where no point falls.
 
     Raises:
         UserError: a file is missing, cut off or lacks an entry.
@@ -103,7 +103,8 @@ def camera_calibration(calib_dir, cam=2):
 @functools.lru_cache(maxsize=64)
 def _camera_calibration(cameras_path, velo_path, cam, _stamps):
     cameras, velo = read_calib_file(cameras_path), read_calib_file(velo_path)
-    width, height = _entry(cameras, f"S_rect_0{cam}", 2, cameras_path).astype(int).tolist()
+    # every rectified camera of a day has the size of camera 2
+    width, height = _entry(cameras, "S_rect_02", 2, cameras_path).astype(int).tolist()
     T_cam_velo, T_rect_cam = np.eye(4), np.eye(4)
     T_cam_velo[:3, :3] = _entry(velo, "R", 9, velo_path).reshape(3, 3)
     T_cam_velo[:3, 3] = _entry(velo, "T", 3, velo_path)

@@ -28,9 +28,13 @@ class Progress:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        if self.done and not self.quiet:
+    def __exit__(self, kind, *_):
+        if self.quiet or not self.done:
+            return
+        if kind is None:
             self._tell(end="\n")
+        elif self.terminal and self.told > self.started:  # the mistake's line must not land on ours
+            print(file=self.stream)
 
     def advance(self, steps=1):
         """Count `steps` more; prints when it is time."""
