@@ -4,9 +4,11 @@
 without unpickling anything but tensors and plain values; keys and shapes must agree, but for a named few.
 """
 
+import errno
 import logging
 import os
 import pickle
+import struct
 from typing import NamedTuple
 
 import torch
@@ -21,6 +23,9 @@ from networks.lite_mono import LiteMono
 log = logging.getLogger(__name__)
 
 PLAIN_ENTRIES = ("height", "width", "use_stereo", "dilations")
+# A damaged file can end in any of these inside torch's reader.
+_DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError,
+            OverflowError, AssertionError, struct.error)  # fmt: skip
 PROFILER_ENTRIES = ("total_ops", "total_params")  # a profiler left them in some published files
 CLASSIFIER_ENTRIES = ("head.", "norm.")  # of ImageNet pre-training: classifier and final norm (SPEC of the weights file)
 
@@ -38,8 +43,11 @@ def read_state(path):
         raise UserError("no such weights file", path, "check the path; a weights folder holds encoder.pth and depth.pth")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError) as error:
-        raise UserError("not a readable weights file", path, "copy or download it again; only plain tensors are loaded") from error
+    except (*_DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: seeking past a cut-off end
+            raise
+        fix = "copy or download it again; only plain tensors are loaded"
+        raise UserError("not a readable weights file", path, fix) from error
     if not isinstance(state, dict):
         raise UserError("not a state dict", path, "give a .pth file that holds named tensors")
     return state

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from http_site import Site
 
 from errors import UserError
 from fetching import cache, download
+from tests.http_site import Site
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = os.urandom(1 << 20)

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_kitti
-from http_site import Site
 from PIL import Image
-from tiny_kitti import OTHER, TEST, TRAIN
 
 import files
 import prepare_kitti
 from datasets.splits import split_lines
 from evaluation.ground_truth import load_ground_truth
 from fetching import archives, convert, kitti_archives, preparation, soundness
+from tests import tiny_kitti
+from tests.http_site import Site
+from tests.tiny_kitti import OTHER, TEST, TRAIN
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVED = tiny_kitti.server_files()
