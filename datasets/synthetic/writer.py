@@ -29,6 +29,7 @@ MANIFEST = "synthetic.json"
 VERSION = 1  # counts changes of the street: settings of another version mean other pictures
 CAMERAS = {"l": "image_02", "r": "image_03"}
 JPEG = {"quality": 92, "subsampling": "4:2:0"}  # as the KITTI pictures behind the published results
+CHUNK = 4  # frames that a worker takes at a time, in order: each worker builds each world once
 VALIDATION_STEP = 10  # every tenth training frame is set aside
 
 
@@ -113,7 +114,7 @@ def write_drives(root, settings, workers=2, progress=lambda done, total: None):
                 os.makedirs(os.path.join(folder, drive_name(number), name, "data"))
         tasks = [(folder, settings, number, frame) for number in numbers for frame in range(settings["frames"])]
         progress(0, len(tasks))
-        for done, _ in enumerate(_run(tasks, workers, settings["frames"]), 1):
+        for done, _ in enumerate(_run(tasks, workers), 1):
             progress(done, len(tasks))
         files.write_text(os.path.join(folder, "calib_cam_to_cam.txt"), _rig(settings).calibration())
         files.write_text(os.path.join(folder, "calib_velo_to_cam.txt"), camera.scanner_calibration())
@@ -127,14 +128,13 @@ def _rig(settings):
     return camera.Rig(settings["width"], settings["height"])
 
 
-def _run(tasks, workers, frames):
+def _run(tasks, workers):
     if workers <= 1:
         yield from map(_write_frame, tasks)
         return
-    chunk = max(1, frames // (2 * workers))  # neighbours go together, so that a worker builds few worlds
     with concurrent.futures.ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_the_parent) as pool:
         try:
-            yield from pool.map(_write_frame, tasks, chunksize=chunk)
+            yield from pool.map(_write_frame, tasks, chunksize=CHUNK)
         except concurrent.futures.process.BrokenProcessPool:
             raise UserError("a worker process was killed", f"--workers {workers}", "give fewer (memory?)") from None
         except BaseException:
