@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from checkpoints import load_networks, load_pretrained_encoder, read_state, save_networks, write_state
+from checkpoints import existing_folder, load_networks, load_pretrained_encoder, read_state, save_networks, write_state
 from datasets import KITTIDepthDataset, KITTIOdomDataset, KITTIRAWDataset
 from datasets.splits import resolve_split
 from errors import UserError, from_os_error
@@ -96,7 +96,15 @@ class Trainer:
         opt = self.opt
         if opt.load_weights_folder:
             wanted = {name: self.models[name] for name in opt.models_to_load if name in self.models}
-            load_networks(opt.load_weights_folder, wanted)
+            if not wanted:
+                raise UserError("no network of this run is to be loaded", f"--models_to_load {' '.join(opt.models_to_load)}",
+                                f"name some of {' '.join(self.models)}")  # fmt: skip
+            folder = existing_folder(opt.load_weights_folder)
+            there = [name for name in wanted if os.path.isfile(os.path.join(folder, f"{name}.pth"))]
+            if there and len(there) < len(wanted):
+                raise UserError(f"the weights folder lacks {' and '.join(wanted.keys() - set(there))}", folder,
+                                f"add --models_to_load {' '.join(there)}")  # fmt: skip
+            load_networks(folder, wanted)
             log.info("loaded %s from %s", ", ".join(wanted), opt.load_weights_folder)
             self._load_optimisers(set(wanted))
         if opt.mypretrain:
@@ -105,13 +113,14 @@ class Trainer:
     def _load_optimisers(self, loaded):
         """Go on with the optimisers' moments where their file is there and all their networks were loaded."""
         for (name, optimiser), group in zip(self.optimisers.items(), (DEPTH_NETWORKS, POSE_NETWORKS), strict=False):
-            path = os.path.join(self.opt.load_weights_folder, f"{name}.pth")
+            path = os.path.join(existing_folder(self.opt.load_weights_folder), f"{name}.pth")
             if os.path.isfile(path) and {key for key in group if key in self.models} <= loaded:
                 try:
-                    optimiser.load_state_dict(read_state(path))
-                except (ValueError, KeyError) as error:
-                    raise UserError("the optimiser's file does not fit", path, "remove it to start afresh") from error
-                log.info("loaded %s", path)
+                    load_moments(optimiser, read_state(path))
+                except (ValueError, KeyError, TypeError) as error:  # of the published code, or of other networks
+                    log.warning("%s does not fit (%s): the optimiser starts afresh", path, error)
+                else:
+                    log.info("loaded %s", path)
 
     def _wrap(self):
         network, losses = self.network, compute_losses
@@ -223,14 +232,27 @@ class Trainer:
         try:
             yield
         except RuntimeError as error:
-            if self.processes.count == 1 or not _is_lost_peer(error):
+            problem = self._outside_cause(error)
+            if problem is None:
                 raise
-            raise UserError("another process of this run is gone", f"rank {self.processes.rank} at step {self.step}",
-                            "see its own message; start all of them again with --resume") from error  # fmt: skip
+            raise problem from error
         except OSError as error:
             raise from_os_error(error, self.run.path) from error
         finally:
             self.run.unlock()
+
+    def _outside_cause(self, error):
+        """Return the `UserError` behind a RuntimeError that the surroundings caused, or None."""
+        where = f"rank {self.processes.rank} at step {self.step}"
+        if isinstance(error, torch.OutOfMemoryError):
+            return UserError("the GPU's memory is full", where, "lower --batch_size (and raise --grad_accum), or --amp bf16")
+        if "DataLoader worker" in str(error):
+            return UserError("a process that loads data has died", f"{where}: {error}",
+                             "memory may be short: lower --num_workers, and continue with --resume")  # fmt: skip
+        if self.processes.count > 1 and _is_lost_peer(error):
+            return UserError("another process of this run is gone", where,
+                             "see its own message; start all of them again with --resume")  # fmt: skip
+        return None
 
     def _open_data(self):
         opt = self.opt
@@ -377,7 +399,8 @@ class Trainer:
         metric = choose_metric(self.opt.best_metric, results)
         if metric not in results:
             raise UserError("no ground truth to choose weights by", f"--best_metric {metric}", "use --best_metric loss")
-        if not is_better(metric, results[metric], self.best["value"]):
+        rival = self.best["value"] if self.best["metric"] == metric else None
+        if not is_better(metric, results[metric], rival):
             return
         self.best = {"metric": metric, "value": results[metric], "epoch": epoch}
         if self.processes.is_first:
@@ -432,6 +455,14 @@ class Trainer:
             self.log.close()
             signum = next(each for each in self.processes.gather(self.interruption.signum) if each is not None)
             raise Interrupted(signum, self.run.states)
+
+
+def load_moments(optimiser, state):
+    """Load an optimiser's moments, but keep its own settings (rate, weight decay, kernel)."""
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimiser.param_groups]
+    optimiser.load_state_dict(state)
+    for group, own in zip(optimiser.param_groups, settings, strict=True):
+        group.update(own)
 
 
 def make_objective(opt, network):

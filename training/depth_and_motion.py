@@ -3,10 +3,12 @@
 One module holds them, so that one wrapper makes them distributed; `networks` names each for saving and loading.
 """
 
+import os
+
 import torch
 from torch import nn
 
-from checkpoints import choose_dilations, read_state
+from checkpoints import choose_dilations, existing_folder, read_state
 from errors import UserError
 from layers import transformation_from_parameters
 from networks.depth_decoder import DepthDecoder
@@ -108,7 +110,7 @@ class DepthAndMotion(nn.Module):
 def _build_encoder(opt):
     stored = None
     if opt.load_weights_folder and "encoder" in opt.models_to_load:
-        stored = read_state(f"{opt.load_weights_folder}/encoder.pth").get("dilations")
+        stored = read_state(os.path.join(existing_folder(opt.load_weights_folder), "encoder.pth")).get("dilations")
     dilations = choose_dilations(opt.model, opt.height, opt.width, stored, opt.dilations)
     try:
         return LiteMono(opt.model, opt.height, opt.width, opt.drop_path, dilations=dilations)

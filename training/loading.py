@@ -1,6 +1,7 @@
 """Batches in a repeatable order: shuffled by seed and epoch, shared between processes, resumable inside an epoch."""
 
 import logging
+import signal
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -102,6 +103,7 @@ def make_loader(dataset, workers, device, batch_sampler=None, batch_size=None):
     how = {"batch_sampler": batch_sampler} if batch_sampler is not None else {"batch_size": batch_size}
     return DataLoader(
         Guarded(dataset),
+        generator=torch.Generator().manual_seed(0),  # else each iterator would draw from training's own generator
         num_workers=workers,
         collate_fn=collate,
         pin_memory=device.type == "cuda",
@@ -113,9 +115,11 @@ def make_loader(dataset, workers, device, batch_sampler=None, batch_size=None):
 
 
 def _quiet_worker(_):
-    """A worker decodes with one thread and leaves interruption to the main process."""
-    import signal
+    """A worker decodes with one thread and leaves interruption to the main process.
 
+    Clusters send SIGTERM to every process of a job; a worker that died of it would take the run down before its state is
+    saved. Workers end by themselves when the main process does.
+    """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -60,9 +60,16 @@ class RunFolder:
             self._lock = None
 
     def set_aside(self):
-        """Move an earlier run out of the way, to `<name>.1`, `.2`, ...; return where it is now, or None."""
-        if not os.path.isdir(self.path) or not os.listdir(self.path):
+        """Move an earlier run out of the way, to `<name>.1`, `.2`, ...; return where it is now, or None.
+
+        Raises:
+            UserError: the folder holds something else than a run.
+        """
+        held = os.listdir(self.path) if os.path.isdir(self.path) else []
+        if not held:
             return None
+        if not {"models", "states", "train"} & set(held):
+            raise UserError("the run's folder exists and holds something else", self.path, "choose another --model_name")
         number = 1
         while os.path.exists(f"{self.path}.{number}"):
             number += 1

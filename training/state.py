@@ -67,12 +67,14 @@ class StateFolder:
         return [os.path.join(self.folder, name) for _, name in found]
 
     def save(self, step, state):
-        """Write the state of a step and drop the oldest beyond `keep`."""
+        """Write the state of a step; drop the oldest beyond `keep`, and later ones, which this run has not lived through."""
         path = os.path.join(self.folder, f"state_{step:08d}.pt")
         write(path, state)
         sweep(self.folder)
-        for old in self.paths()[self.keep :]:
-            os.unlink(old)
+        paths = self.paths()
+        place = paths.index(path)
+        for gone in paths[:place] + paths[place + self.keep :]:
+            os.unlink(gone)
         return path
 
     def newest(self):

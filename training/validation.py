@@ -1,5 +1,7 @@
 """Validation that chooses: the whole list, all networks in eval mode, loss and depth metrics, shared between processes."""
 
+import math
+
 import numpy as np
 import torch
 
@@ -73,7 +75,9 @@ def choose_metric(wanted, results):
 
 
 def is_better(metric, value, best):
-    """Whether `value` of a metric beats `best`, which may be None."""
+    """Whether `value` of a metric beats `best`, which may be None; what is no number beats nothing."""
+    if math.isnan(value):
+        return False
     return best is None or (value > best if metric in HIGHER_IS_BETTER else value < best)
 
 

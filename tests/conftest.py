@@ -1,0 +1,71 @@
+"""What several tests share: real frames where they are at hand, a tiny synthetic drive, reference figures, short runs."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
+
+
+def pytest_configure():
+    import torch
+
+    torch.set_num_threads(1)  # the sums, and so the last bits, do not depend on the machine
+
+
+def _folder_of(variable, what):
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} is not set: it names {what}")
+    path = Path(value)
+    if not path.is_dir():
+        pytest.fail(f"{variable} names no folder: {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def kitti_sample():
+    """Folder of the real frames: kitti_raw, kitti_odom and splits/kitti_sample."""
+    return _folder_of("KITTI_SAMPLE", "the folder with real KITTI frames")
+
+
+@pytest.fixture(scope="session")
+def published_reference():
+    """Folder of reference files that the project may not hold, such as published weights."""
+    return _folder_of("LITE_MONO_REFERENCE", "the folder with published weights")
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Loader of stored figures: reference("pose.npz") -> {name: array}."""
+
+    def load(name):
+        with np.load(ROOT / "tests" / "reference" / name, allow_pickle=False) as figures:
+            return {key: figures[key] for key in figures.files}
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def synthetic_drive(tmp_path_factory):
+    """Data path of a tiny synthetic drive: 20 items to train on, 2 for validation, both cameras, scans."""
+    from datasets.synthetic.__main__ import main
+
+    out = tmp_path_factory.mktemp("drive")
+    small = "--drives 1 --frames 13 --width 128 --height 64 --samples 1 --workers 1".split()
+    assert main(["--out", str(out), *small]) == 0
+    return out
+
+
+@pytest.fixture
+def short_run(synthetic_drive, tmp_path):
+    """Arguments of a run on the tiny drive: short_run("--num_epochs", 2) -> list for train.main."""
+    from tests.short_runs import arguments
+
+    return lambda *more: arguments(synthetic_drive, tmp_path / "runs", *more)
