@@ -23,6 +23,7 @@ from evaluation.metrics import (
     mean_errors,
 )
 from evaluation.parallel import batched, map_in_order
+from fetching.published import weights_folder
 
 __all__ = ("batch_post_process_disparity", "compute_errors", "evaluate", "main")
 
@@ -136,7 +137,7 @@ def _weights_folders(opt):
     """The folders to evaluate; [None] stands for stored disparities."""
     if not opt.load_weights_folder:
         return [None]
-    top = os.path.expanduser(opt.load_weights_folder)
+    top = weights_folder(opt.load_weights_folder)
     if not opt.all:
         return [top]
     for folder in (top, os.path.join(top, "models")):

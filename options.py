@@ -106,8 +106,8 @@ def _model_options(parser):
     group.add_argument("--pose_model_type", default="separate_resnet", choices=("separate_resnet", "shared", "posecnn"),
                        help="network that predicts motion")  # fmt: skip
     group.add_argument("--pose_model_input", default="pairs", choices=("pairs", "all"), help="frames it sees at once")
-    group.add_argument("--mypretrain", help="ImageNet weights of the depth encoder")
-    group.add_argument("--load_weights_folder", help="weights folder to start from or to evaluate")
+    group.add_argument("--mypretrain", help="ImageNet weights of the depth encoder: a file or a published name")
+    group.add_argument("--load_weights_folder", help="weights folder (or published name) to start from or to evaluate")
     group.add_argument("--models_to_load", nargs="+", default=["encoder", "depth", "pose_encoder", "pose"],
                        choices=("encoder", "depth", "pose_encoder", "pose", "predictive_mask"), metavar="NET",
                        help="networks taken from it: encoder depth pose_encoder pose predictive_mask")  # fmt: skip

@@ -15,6 +15,7 @@ import numpy as np
 
 import files
 from errors import UserError, command
+from fetching.published import weights_folder
 from options import Parser, add_model_options
 
 OUTPUT_MARK = "_disp"  # what ends the names of our own pictures; never taken as input
@@ -35,10 +36,11 @@ def main(argv=None):
     """Run the command line."""
     opt = parser().parse_args(argv)
     jobs = find_jobs(opt.image_path, opt.ext, opt.test, opt.output_dir)
+    folder = weights_folder(opt.load_weights_folder)
     from inference import Predictor, choose_device
 
     device = choose_device(opt.no_cuda)
-    predictor = Predictor(opt.load_weights_folder, opt.model, device, dilations=opt.dilations)
+    predictor = Predictor(folder, opt.model, device, dilations=opt.dilations)
     print(f"{opt.model}, {predictor.width}x{predictor.height}, on {device}: {len(jobs)} image(s)")
     predict_files(jobs, predictor, opt.save_depth, opt.save_depth_png, quiet=len(jobs) == 1)
     first = f"{jobs[0].output}{OUTPUT_MARK}.jpeg"
@@ -50,7 +52,8 @@ def parser():
     """Return the command line's parser."""
     made = Parser(prog="test_simple.py", description=__doc__.splitlines()[0])
     made.add_argument("--image_path", required=True, help="an image, a folder of images, or with --test a list file")
-    made.add_argument("--load_weights_folder", required=True, help="folder that holds encoder.pth and depth.pth")
+    made.add_argument("--load_weights_folder", required=True,
+                      help="folder that holds encoder.pth and depth.pth, or a published name")  # fmt: skip
     made.add_argument("--ext", default="jpg", help="ending of the images to take from a folder")
     Parser.flag(made, "test", help="image_path is a text file that names one image a line")
     made.add_argument("--output_dir", help="where to write; default: beside each image")

@@ -3,6 +3,7 @@
 import sys
 
 from errors import command
+from fetching.published import pretrained_encoder, weights_folder
 from options import LiteMonoOptions
 
 
@@ -19,6 +20,8 @@ def main(argv=None):
         from datasets.check import check_data
 
         return check_data(opt)
+    opt.load_weights_folder = weights_folder(opt.load_weights_folder)
+    opt.mypretrain = pretrained_encoder(opt.mypretrain)
     from trainer import Trainer
     from training import processes
     from training.interruption import Interrupted

@@ -4,8 +4,6 @@ import contextlib
 import os
 import sys
 
-from filelock import FileLock, Timeout
-
 from errors import UserError, from_os_error
 
 VARIABLE = "LITE_MONO_CACHE"
@@ -32,6 +30,8 @@ def only_one(lock_path, waiting_for, timeout=-1):
     Raises:
         UserError: the folder cannot be written to, or `timeout` has passed.
     """
+    from filelock import FileLock, Timeout  # here, since it brings much that --help does not need
+
     try:
         os.makedirs(os.path.dirname(lock_path), exist_ok=True)
         lock = FileLock(lock_path)

@@ -11,7 +11,6 @@ import zipfile
 from typing import NamedTuple
 
 from errors import UserError
-from fetching import archives, download
 from fetching.cache import cache_folder, only_one
 from files import replacing, replacing_folder, sweep
 
@@ -124,6 +123,8 @@ def fetch(name, **patience):
     Raises:
         UserError: the link is dead, leads elsewhere, or what came is not what the name says.
     """
+    from fetching import download
+
     target = place(name)
     if is_there(name):
         return target
@@ -159,6 +160,8 @@ def _is_about_this_machine(error):
 
 def _take_in(name, parcel, target):
     """Check what came and give it its place; nothing changes there when the check fails."""
+    from fetching import archives
+
     members = _members(parcel)
     if name in WEIGHTS:
         with replacing_folder(target) as fresh:
@@ -175,6 +178,8 @@ def _take_in(name, parcel, target):
 
 def _members(parcel):
     """Return the members of a zip archive; {} for a file that is none."""
+    from fetching import archives
+
     with open(parcel, "rb") as file:
         start = file.read(512)
     if start.lstrip()[:1] == b"<":

@@ -1,0 +1,112 @@
+"""The published table again: each published model on the KITTI Eigen split, published against measured.
+
+    python reproduce.py --data_path kitti_data
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+
+import errors
+import files
+from fetching.published import SHARES_VARIABLE, WEIGHTS, weights_folder
+from options import METRICS, ROOT, Parser, positive, whole
+
+TOLERANCE = 0.0015  # the table has three decimals; other libraries may move the last
+
+
+def parser():
+    """Return the command line's parser."""
+    epilog = f"The weights come from the published shares, or from the server that ${SHARES_VARIABLE} names."
+    made = Parser(prog="reproduce.py", description=__doc__.splitlines()[0], epilog=epilog)
+    made.add_argument("--data_path", default=os.path.join(ROOT, "kitti_data"), metavar="DIR", help="root of KITTI raw")
+    made.add_argument("--models", nargs="+", default=list(WEIGHTS), choices=list(WEIGHTS), metavar="NAME",
+                      help=f"rows of the table, of {', '.join(WEIGHTS)}")
+    made.add_argument("--eval_split", default="eigen", help="the split; the published figures are those of eigen")
+    made.add_argument("--json", metavar="FILE", help="also write the rows here")
+    Parser.flag(made, "png", help="read .png images; the published figures belong to JPEGs")
+    Parser.flag(made, "no_cuda", help="stay on the CPU")
+    Parser.flag(made, "verbose", help="show what each evaluation prints")
+    made.add_argument("--batch_size", type=positive, default=16, help="images at once")
+    made.add_argument("--num_workers", type=whole, default=12, help="threads that read images")
+    return made
+
+
+@errors.command
+def main(argv=None):
+    """Evaluate the rows, print the comparison; see the module's docstring."""
+    options = parser().parse_args(argv)
+    check_data(options)
+    rows = [measured_row(name, options) for name in options.models]
+    print("\n".join(table(rows)))
+    if options.json:
+        files.write_json(options.json, {"split": options.eval_split, "metrics": list(METRICS), "rows": rows})
+        print(f"rows written to {options.json}")
+    if all(row["skipped"] for row in rows):
+        raise errors.UserError("no row could be reproduced", rows[0]["name"], rows[0]["skipped"])
+    return 0
+
+
+def check_data(options):
+    """Raise `UserError` unless all images of the split are there, before any weights are fetched."""
+    from datasets.splits import parse_lines, resolve_split
+    from fetching.kitti_archives import CAMERAS, frame_path
+
+    split = resolve_split(options.eval_split)
+    ending = ".png" if options.png else ".jpg"
+    entries = parse_lines(split.lines("test"), split.where("test"))
+    paths = [frame_path(options.data_path, line.folder, CAMERAS[line.side], line.frame, ending) for line in entries]
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing:
+        raise errors.UserError(f"{len(missing)} of {len(paths)} images of the split are missing", missing[0],
+                               f"python prepare_kitti.py --data_path {options.data_path} --split {options.eval_split}")
+
+
+def measured_row(name, options):
+    """Return one row as a dict: name, published, measured and difference (lists of seven), or why it was skipped."""
+    row = {"name": name, "published": list(WEIGHTS[name].results), "measured": None, "difference": None,
+           "skipped": None}
+    print(f"{name} ...", flush=True)
+    try:
+        means = _evaluated(name, options)
+    except errors.UserError as problem:
+        print(f"{name}: skipped: {problem}")
+        return {**row, "skipped": str(problem)}
+    measured = [float(mean) for mean in means]
+    difference = [here - there for here, there in zip(measured, row["published"], strict=True)]
+    return {**row, "measured": measured, "difference": difference}
+
+
+def _evaluated(name, options):
+    folder = weights_folder(name)  # first, so that a dead link costs no loading of libraries
+    from evaluate_depth import evaluate
+
+    names = ("data_path", "eval_split", "png", "no_cuda", "batch_size", "num_workers")
+    own = {name: getattr(options, name) for name in names}
+    quiet = contextlib.nullcontext() if options.verbose else contextlib.redirect_stdout(io.StringIO())
+    with quiet:
+        evaluations = evaluate(argparse.Namespace(load_weights_folder=folder, model=WEIGHTS[name].model, **own))
+    return evaluations[0].means
+
+
+def table(rows):
+    """Return the lines of the comparison."""
+    label = max(len(row["name"]) for row in rows) + 2
+    lines = [f"{'':<{label + 11}}" + "".join(f"{metric:>9}" for metric in METRICS)]
+    for row in rows:
+        for what, sign in (("published", ""), ("measured", ""), ("difference", "+")):
+            if row[what]:
+                numbers = "".join(f"{value:{sign}9.3f}" for value in row[what])
+                lines.append(f"{row['name'] if what == 'published' else '':<{label}}{what:<11}{numbers}")
+        if row["skipped"]:
+            lines.append(f"{'':<{label}}skipped    {row['skipped']}")
+    done = [row for row in rows if row["difference"]]
+    agreeing = sum(all(abs(value) <= TOLERANCE for value in row["difference"]) for row in done)
+    lines.append(f"{len(done)} of {len(rows)} rows measured, {agreeing} of them agree to the third decimal")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())
