@@ -1,0 +1,273 @@
+"""Images with their classes from folders, tar shards or a zip, augmented and put into batches.
+
+Finding, reading and augmenting is timm's. What is drawn for an image depends on seed, epoch and image alone, so that a
+resumed run sees the same images whatever its workers had already loaded.
+"""
+
+import contextlib
+import glob
+import hashlib
+import itertools
+import os
+import random
+import tarfile
+import zipfile
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_INCEPTION_MEAN,
+    IMAGENET_INCEPTION_STD,
+    create_transform,
+)
+from timm.data.readers.img_extensions import is_img_extension
+from timm.data.readers.reader import Reader
+from timm.data.readers.reader_image_folder import ReaderImageFolder
+from timm.data.readers.reader_image_in_tar import ReaderImageInTar
+from timm.utils.misc import natural_key
+from torch.utils.data import Dataset
+
+from errors import UserError
+from training.loading import EpochOrder
+
+STEP = 32  # the encoder's sizes are multiples of it
+ARCHIVES = (".tar", ".zip")
+
+
+# ---------------------------------------------------------------------------------------------------------- finding
+
+
+class ZipReader(Reader):
+    """timm reader of a zip: the class of an image is the folder it lies in."""
+
+    def __init__(self, root):
+        super().__init__()
+        self.root, self._open = root, {}
+        with zipfile.ZipFile(root) as file:
+            names = [name for name in file.namelist() if is_img_extension(os.path.splitext(name)[1].lower())]
+        labels = {name: os.path.basename(os.path.dirname(name)) for name in sorted(names, key=natural_key)}
+        classes = sorted(set(labels.values()), key=natural_key)
+        self.class_to_idx = {label: number for number, label in enumerate(classes)}
+        self.samples = [(name, self.class_to_idx[label]) for name, label in labels.items()]
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        name, target = self.samples[index]
+        if os.getpid() not in self._open:  # a forked worker must not share the file's position
+            self._open = {os.getpid(): zipfile.ZipFile(self.root)}
+        return self._open[os.getpid()].open(name), target
+
+    def _filename(self, index, basename=False, absolute=False):
+        return self.samples[index][0]
+
+
+def open_reader(path):
+    """Return timm's reader of a folder of classes, a folder of tar shards, a tar or a zip.
+
+    Raises:
+        UserError: nothing there, or no image in it.
+    """
+    kind = ReaderImageFolder
+    if path.endswith(".zip"):
+        kind = ZipReader
+    elif path.endswith(".tar") or glob.glob(os.path.join(glob.escape(path), "*.tar")):
+        kind = ReaderImageInTar
+    if not os.path.exists(path):
+        raise UserError("no such images", path, "check --data_path and --eval_data_path")
+    try:
+        reader = kind(path)
+    except (RuntimeError, ValueError, AssertionError, tarfile.TarError, zipfile.BadZipFile) as error:
+        if isinstance(error, tarfile.TarError | zipfile.BadZipFile):
+            raise UserError("the archive cannot be read", path, "copy or download it again") from error
+        reader = ()
+    if not len(reader):
+        raise UserError("no images", path, "it takes one folder for each class, with .jpg, .jpeg or .png images in it")
+    return reader
+
+
+def class_names(reader):
+    """Return the names of a reader's classes in the order of their numbers."""
+    numbers = reader.class_name_to_idx if isinstance(reader, ReaderImageInTar) else reader.class_to_idx
+    return sorted(numbers, key=numbers.get)
+
+
+def digest(reader):
+    """Return the SHA-256 of the images' names in order."""
+    return hashlib.sha256("\n".join(reader.filenames()).encode()).hexdigest()
+
+
+def find_part(opt, part):
+    """Return the path of "train" or "val": as the options say, below --data_path where they do not."""
+    if part == "val" and opt.eval_data_path:
+        return os.path.expanduser(opt.eval_data_path)
+    root = os.path.expanduser(opt.data_path)
+    if not os.path.exists(root):
+        raise UserError("no such data folder", root, "give --data_path with train and val in it")
+    names = [part + ending for ending in ("", *ARCHIVES)] + (["validation"] if part == "val" else [])
+    if opt.data_set == "IMNET" or part == "val":
+        for name in names:
+            if os.path.exists(os.path.join(root, name)):
+                return os.path.join(root, name)
+    if part == "train" and (opt.data_set == "image_folder" or opt.eval_data_path or os.path.isfile(root)):
+        return root
+    fix = (
+        "give --eval_data_path, or train with --disable_eval"
+        if part == "val"
+        else "or --data_set image_folder for classes right below"
+    )
+    raise UserError(f"no {part} images", os.path.join(root, part), fix)
+
+
+def check_classes(names, nb_classes, path):
+    """Raises UserError unless there are as many class names as --nb_classes says."""
+    if len(names) != nb_classes:
+        raise UserError("the number of classes does not agree", f"{path}: {len(names)}, --nb_classes {nb_classes}",
+                        f"pass --nb_classes {len(names)}, or check the folders")  # fmt: skip
+
+
+def check_same_classes(names, reader, path):
+    """Raises UserError where a reader has classes beyond `names`."""
+    unknown = sorted(set(class_names(reader)) - set(names), key=natural_key)
+    if unknown:
+        raise UserError("validation has classes that training has not", f"{path}: {', '.join(unknown[:3])}",
+                        "use the same class folders in both")  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------- items
+
+
+class LabelledImages(Dataset):
+    """Items {"image": (3, H, W) normalised, "target": class number}, by index or by (epoch, index, choice of transform).
+
+    Args:
+        reader: timm's, of image files and class numbers.
+        transforms: one for each image size.
+        names: class names in the order of the numbers to give; default: the reader's own.
+        seed: of the augmentation.
+    """
+
+    def __init__(self, reader, transforms, names=None, seed=0):
+        self.reader, self.transforms, self.seed = reader, tuple(transforms), seed
+        own = class_names(reader)
+        self.numbers = [(names or own).index(name) for name in own]
+
+    def __len__(self):
+        return len(self.reader)
+
+    def __getitem__(self, index):
+        epoch, number, choice = index if isinstance(index, tuple) else (0, index, 0)
+        image, target = self._read(number)
+        with drawing_from(self.seed, epoch, number):
+            return {"image": self.transforms[choice](image), "target": self.numbers[target]}
+
+    def _read(self, number):
+        try:
+            file, target = self.reader[number]
+            with file, Image.open(file) as image:
+                return image.convert("RGB"), target
+        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, tarfile.TarError,
+                zipfile.BadZipFile) as error:  # fmt: skip
+            name = self.reader.filename(number, absolute=True)
+            where = name if os.path.isabs(name) else os.path.join(self.reader.root, name)
+            raise UserError("the image cannot be read", where, "replace or remove it") from error
+
+
+@contextlib.contextmanager
+def drawing_from(*seeds):
+    """Let Python's, NumPy's and torch's generators draw from `seeds` inside, and go on as before after."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    words = np.random.SeedSequence(seeds).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    torch.default_generator.manual_seed(int(words[2]))
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+
+
+def make_transform(opt, size, is_training):
+    """Return timm's transform to a normalised tensor of `size`, (height, width)."""
+    mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    if not opt.imagenet_default_mean_and_std:
+        mean, std = IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
+    common = {"input_size": size, "mean": mean, "std": std}
+    if not is_training:
+        interpolation = "bicubic" if opt.train_interpolation == "random" else opt.train_interpolation
+        return create_transform(**common, crop_pct=opt.crop_pct, interpolation=interpolation)
+    return create_transform(
+        **common,
+        is_training=True,
+        color_jitter=opt.color_jitter or None,
+        auto_augment=None if opt.aa.lower() in ("", "none") else opt.aa,
+        interpolation=opt.train_interpolation,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- batches
+
+
+def crop_sizes(opt):
+    """Return the (height, width) pairs that training batches come in, multiples of 32 from the smallest to the largest."""
+    if not opt.multi_scale_sampler:
+        return [(opt.input_size, opt.input_size)]
+    sides = [[getattr(opt, f"{end}_crop_size_{side}") // STEP for end in ("min", "max")] for side in "hw"]
+    count = max(high - low for low, high in sides) + 1
+    ranges = [np.linspace(low, high, count).round().astype(int) * STEP for low, high in sides]
+    return [(int(height), int(width)) for height, width in zip(*ranges, strict=True)]
+
+
+def batch_sizes(sizes, batch_size, input_size, even=False):
+    """Return how many images of each size hold about the pixels of `batch_size` square ones of `input_size`."""
+    counts = [max(1, round(batch_size * input_size**2 / (height * width))) for height, width in sizes]
+    return [max(2, count // 2 * 2) for count in counts] if even else counts
+
+
+class BatchOrder:
+    """A batch sampler over image sizes: lists of (epoch, index, choice of size), the sizes the same in all processes.
+
+    The sizes are drawn once, so that every epoch has the same number of batches; each epoch shuffles sizes and images by
+    seed and epoch.
+
+    Raises:
+        UserError: there are fewer images than a batch takes.
+    """
+
+    def __init__(self, length, counts, seed, processes):
+        self.counts, self.seed = counts, seed
+        self.images = EpochOrder(length, 1, seed, processes)
+        self.start = 0
+        self.choices = self._draw_choices()
+        if not self.choices:
+            raise UserError("fewer training images than one batch takes",
+                            f"{length} images, {processes.count} x {min(counts)} a batch", "lower --batch_size")  # fmt: skip
+
+    def _draw_choices(self):
+        chance, left, choices = random.Random(self.seed), len(self.images), []
+        while fitting := [choice for choice, count in enumerate(self.counts) if count <= left]:
+            choices.append(chance.choice(fitting))
+            left -= self.counts[choices[-1]]
+        return choices
+
+    def begin(self, epoch, start=0):
+        """Choose the epoch, and the batch inside it to go on from."""
+        self.images.begin(epoch)
+        self.start = start
+
+    def __len__(self):
+        return len(self.choices)
+
+    def __iter__(self):
+        epoch, images = self.images.epoch, itertools.chain.from_iterable(self.images)
+        chance = random.Random(self.seed * 1_000_003 + epoch)
+        for position, choice in enumerate(chance.sample(self.choices, len(self.choices))):
+            batch = list(itertools.islice(images, self.counts[choice]))
+            if position >= self.start:
+                yield [(epoch, index, choice) for epoch, index in batch]

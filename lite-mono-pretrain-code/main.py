@@ -1,0 +1,32 @@
+"""Train the depth encoder to tell images apart (ImageNet), or evaluate a classifier; see --help."""
+
+import os
+import sys
+
+sys.path.insert(1, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # the project, behind this folder
+
+from errors import command  # noqa: E402
+from pretraining_options import parse  # noqa: E402
+
+
+@command
+def main(argv=None):
+    """Parse the options and run the pre-training or the evaluation."""
+    opt = parse(argv)
+    from pretrainer import Pretrainer
+    from training import processes
+    from training.interruption import Interrupted
+
+    try:
+        pretrainer = Pretrainer(opt)
+        pretrainer.evaluate() if opt.eval else pretrainer.train()
+    except Interrupted as stop:
+        print(stop)
+        return stop.exit_code
+    finally:
+        processes.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
