@@ -19,22 +19,45 @@ def parser():
     """Return the command line's parser."""
     made = Parser(prog="prepare_kitti.py", description=__doc__.splitlines()[0])
     made.add_argument("--data_path", required=True, metavar="DIR", help="the KITTI folder; made when missing")
-    made.add_argument("--split", nargs="+", default=["eigen_zhou", "eigen"], metavar="SPLIT",
-                      help="published splits, or folders with *_files.txt")
-    made.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS), metavar="STEP",
-                      help=f"any of {', '.join(STEPS)}")
+    made.add_argument(
+        "--split",
+        nargs="+",
+        default=["eigen_zhou", "eigen"],
+        metavar="SPLIT",
+        help="published splits, or folders with *_files.txt",
+    )
+    made.add_argument(
+        "--steps", nargs="+", choices=STEPS, default=list(STEPS), metavar="STEP", help=f"any of {', '.join(STEPS)}"
+    )
     made.add_argument("--base_url", default=kitti_archives.BASE_URL, metavar="URL", help="where the archives are")
-    made.add_argument("--frame_ids", nargs="+", type=int, default=[0, -1, 1], metavar="N",
-                      help="the frames beside each training frame, as in train.py")
+    made.add_argument(
+        "--frame_ids",
+        nargs="+",
+        type=int,
+        default=[0, -1, 1],
+        metavar="N",
+        help="the frames beside each training frame, as in train.py",
+    )
     Parser.flag(made, "use_stereo", help="also the other camera of every training frame")
-    made.add_argument("--lidar", nargs="*", choices=("train", "val", "test"), default=["test"], metavar="PART",
-                      help="the parts (train, val, test) that get LiDAR scans; none when given alone")
+    made.add_argument(
+        "--lidar",
+        nargs="*",
+        choices=("train", "val", "test"),
+        default=["test"],
+        metavar="PART",
+        help="the parts (train, val, test) that get LiDAR scans; none when given alone",
+    )
     Parser.flag(made, "png", help="use the images as PNG: the convert step does nothing")
     Parser.flag(made, "delete_png", help="remove each PNG once its JPEG stands")
     Parser.flag(made, "delete_archives", help="remove each archive once it is unpacked")
     made.add_argument("--parallel", type=positive, default=4, metavar="N", help="downloads at once")
-    made.add_argument("--num_workers", type=positive, default=None, metavar="N",
-                      help="processes that convert images; one per core when not given")
+    made.add_argument(
+        "--num_workers",
+        type=positive,
+        default=None,
+        metavar="N",
+        help="processes that convert images; one per core when not given",
+    )
     made.add_argument("--retries", type=positive, default=6, metavar="N", help="vain attempts before giving up")
     return made
 
@@ -51,16 +74,25 @@ def main(argv=None):
     drives, notes = kitti_archives.wanted_drives(options.split, options.frame_ids, options.use_stereo, options.lidar)
     print(*notes, sep="\n", end="\n" if notes else "")
     steps = [step for step in STEPS if step in options.steps and not (step == "convert" and options.png)]
-    work = Preparation(options.data_path, drives, base_url=options.base_url, parallel=options.parallel,
-                       workers=options.num_workers, delete_archives=options.delete_archives,
-                       delete_png=options.delete_png, steps=steps, retries=options.retries)
-    with only_one(os.path.join(work.folder, ".lock"), "preparing this KITTI folder"):
-        work.bring()
-        if "ground_truth" in steps:
-            build_ground_truth(options, work)
-        if "verify" in steps:
-            with work.problems.collected():
-                work.verify(options.png)
+    work = Preparation(
+        options.data_path,
+        drives,
+        base_url=options.base_url,
+        parallel=options.parallel,
+        workers=options.num_workers,
+        delete_archives=options.delete_archives,
+        delete_png=options.delete_png,
+        steps=steps,
+        retries=options.retries,
+    )
+    if not work.idle():
+        with only_one(os.path.join(work.folder, ".lock"), "preparing this KITTI folder"):
+            work.bring()
+    if "ground_truth" in steps:
+        build_ground_truth(options, work)
+    if "verify" in steps:
+        with work.problems.collected():
+            work.verify(options.png)
     work.problems.raise_if_any()
     return 0
 

@@ -1,6 +1,6 @@
 """The published table again: each published model on the KITTI Eigen split, published against measured.
 
-    python reproduce.py --data_path kitti_data
+python reproduce.py --data_path kitti_data
 """
 
 import argparse
@@ -22,8 +22,14 @@ def parser():
     epilog = f"The weights come from the published shares, or from the server that ${SHARES_VARIABLE} names."
     made = Parser(prog="reproduce.py", description=__doc__.splitlines()[0], epilog=epilog)
     made.add_argument("--data_path", default=os.path.join(ROOT, "kitti_data"), metavar="DIR", help="root of KITTI raw")
-    made.add_argument("--models", nargs="+", default=list(WEIGHTS), choices=list(WEIGHTS), metavar="NAME",
-                      help=f"rows of the table, of {', '.join(WEIGHTS)}")
+    made.add_argument(
+        "--models",
+        nargs="+",
+        default=list(WEIGHTS),
+        choices=list(WEIGHTS),
+        metavar="NAME",
+        help=f"rows of the table, of {', '.join(WEIGHTS)}",
+    )
     made.add_argument("--eval_split", default="eigen", help="the split; the published figures are those of eigen")
     made.add_argument("--json", metavar="FILE", help="also write the rows here")
     Parser.flag(made, "png", help="read .png images; the published figures belong to JPEGs")
@@ -60,14 +66,22 @@ def check_data(options):
     paths = [frame_path(options.data_path, line.folder, CAMERAS[line.side], line.frame, ending) for line in entries]
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
-        raise errors.UserError(f"{len(missing)} of {len(paths)} images of the split are missing", missing[0],
-                               f"python prepare_kitti.py --data_path {options.data_path} --split {options.eval_split}")
+        raise errors.UserError(
+            f"{len(missing)} of {len(paths)} images of the split are missing",
+            missing[0],
+            f"python prepare_kitti.py --data_path {options.data_path} --split {options.eval_split}",
+        )
 
 
 def measured_row(name, options):
     """Return one row as a dict: name, published, measured and difference (lists of seven), or why it was skipped."""
-    row = {"name": name, "published": list(WEIGHTS[name].results), "measured": None, "difference": None,
-           "skipped": None}
+    row = {
+        "name": name,
+        "published": list(WEIGHTS[name].results),
+        "measured": None,
+        "difference": None,
+        "skipped": None,
+    }
     print(f"{name} ...", flush=True)
     try:
         means = _evaluated(name, options)

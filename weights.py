@@ -1,8 +1,8 @@
 """The published weights by name: which there are, which are here, fetching and checking them.
 
-    python weights.py list
-    python weights.py fetch lite-mono_640x192
-    python weights.py check FOLDER_OR_NAME
+python weights.py list
+python weights.py fetch lite-mono_640x192
+python weights.py check FOLDER_OR_NAME
 """
 
 import os
@@ -76,8 +76,9 @@ def check(what):
         if name not in published.WEIGHTS and name not in published.ENCODERS:
             raise errors.UserError("no such folder, file or published name", what, "see python weights.py list")
         if not published.is_there(name):
-            raise errors.UserError("these weights are not here", published.place(name),
-                                   f"run python weights.py fetch {name}")
+            raise errors.UserError(
+                "these weights are not here", published.place(name), f"run python weights.py fetch {name}"
+            )
         path = published.place(name)
     if os.path.isfile(path):
         model = published.ENCODERS[name].model if name else _encoder_model(path)

@@ -35,8 +35,11 @@ def members(path):
     for info in infos:
         reason = _hostile(info)
         if reason:
-            raise UserError(f"the archive has a member that {reason} ({ascii(info.filename)[:120]})", path,
-                            "delete it and take the archive from a source you trust; nothing was unpacked")
+            raise UserError(
+                f"the archive has a member that {reason} ({ascii(info.filename)[:120]})",
+                path,
+                "delete it and take the archive from a source you trust; nothing was unpacked",
+            )
     return {info.filename: info for info in infos if not info.is_dir()}
 
 
@@ -61,8 +64,11 @@ def unpack(path, targets, largest=None, each=None):
             if name not in listed:
                 raise UserError(f"the archive has no member {name}", path, "check that it is what its name says")
             if largest is not None and listed[name].file_size > largest:
-                raise UserError(f"{name} in the archive would unpack to {listed[name].file_size} bytes", path,
-                                "this is not the file it claims to be; delete it")
+                raise UserError(
+                    f"{name} in the archive would unpack to {listed[name].file_size} bytes",
+                    path,
+                    "this is not the file it claims to be; delete it",
+                )
             _write_member(archive, listed[name], target, path)
             written += 1
             if each:
@@ -70,12 +76,13 @@ def unpack(path, targets, largest=None, each=None):
     return written
 
 
-def check_room(folder, needed, what):
+def check_room(folder, needed, what, fix="free some space or choose another folder"):
     """Raise `UserError` unless the disk of `folder` (or of the nearest folder that exists) has `needed` bytes free."""
     free = free_bytes(folder)
     if free < needed:
-        raise UserError(f"not enough disk space for {what}: {size_text(needed)} needed, {size_text(free)} free",
-                        folder, "free some space or choose another folder")
+        raise UserError(
+            f"not enough disk space for {what}: {size_text(needed)} needed, {size_text(free)} free", folder, fix
+        )
 
 
 def free_bytes(folder):

@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 
 from PIL import Image
@@ -92,6 +93,7 @@ def _collect(results, each):
 
 def _leave_with_parent():
     """In a worker: end when the parent is gone, even if it was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     parent = multiprocessing.parent_process()
 
     def watch():

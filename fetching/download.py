@@ -90,8 +90,14 @@ def fetch(url, path, *, size=None, timeout=TIMEOUT, retries=RETRIES, pause=PAUSE
     stop = stop or threading.Event()
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        _patiently(lambda: _attempt(part, size, timeout, stop, progress or (lambda count: None)), url, retries, pause,
-                   stop, part.length)
+        _patiently(
+            lambda: _attempt(part, size, timeout, stop, progress or (lambda count: None)),
+            url,
+            retries,
+            pause,
+            stop,
+            part.length,
+        )
         part.finish()
     except OSError as error:
         raise from_os_error(error, path) from error
@@ -113,8 +119,11 @@ def _patiently(attempt, url, retries, pause, stop, progress_mark):
             failures, wait = (1, pause) if progress_mark() > furthest else (failures + 1, wait)
             furthest = max(furthest, progress_mark())
             if failures >= retries:
-                raise _problem(f"the download keeps failing ({reason})", url,
-                               "check the connection and run the command again: it goes on where it stopped") from None
+                raise _problem(
+                    f"the download keeps failing ({reason})",
+                    url,
+                    "check the connection and run the command again: it goes on where it stopped",
+                ) from None
             if stop.wait(min(LONGEST_PAUSE, max(wait, reason.wait or 0))):
                 raise Stopped from None
             wait *= 2
@@ -127,8 +136,11 @@ def _attempt(part, size, timeout, stop, progress):
         have = part.drop(progress)
     if have and have == note.get("size"):
         return
-    headers = {"Range": f"bytes={have}-", "If-Range": note["validator"]} if have and note.get("validator") else (
-        {"Range": f"bytes={have}-"} if have else {})
+    headers = (
+        {"Range": f"bytes={have}-", "If-Range": note["validator"]}
+        if have and note.get("validator")
+        else ({"Range": f"bytes={have}-"} if have else {})
+    )
     try:
         reply = _open(part.url, headers, timeout, "GET")
     except UserError as error:
@@ -144,8 +156,11 @@ def _attempt(part, size, timeout, stop, progress):
         if start is None and have:  # ranges ignored, or another file than before: from the beginning
             have = part.drop(progress)
         if size is not None and remote.size is not None and remote.size != size:
-            raise _problem(f"the server offers {remote.size} bytes instead of {size}", part.url,
-                           "the file has changed or the mirror is not complete; try again or use another --base_url")
+            raise _problem(
+                f"the server offers {remote.size} bytes instead of {size}",
+                part.url,
+                "the file has changed or the mirror is not complete; try again or use another --base_url",
+            )
         if not have:
             part.write_note(remote)
         _receive(reply, part, stop, timeout, progress)
@@ -175,8 +190,9 @@ def _receive(reply, part, stop, timeout, progress):
 def _open(url, headers, timeout, method):
     """Send one request; returns the reply, or raises `_Again` or `UserError` (with `.status`)."""
     try:
-        request = urllib.request.Request(url, method=method, headers={
-            "User-Agent": AGENT, "Accept-Encoding": "identity", **headers})
+        request = urllib.request.Request(
+            url, method=method, headers={"User-Agent": AGENT, "Accept-Encoding": "identity", **headers}
+        )
         return urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         with error:
@@ -245,7 +261,7 @@ class _Part:
                 note = json.load(file)
         except (OSError, ValueError):
             return {}
-        # The same file may come from another mirror next time: the name decides, validator and size are compared.
+        # Another mirror may serve the file next time: the name decides here, size and validator decide in the request.
         return note if isinstance(note, dict) and note.get("name") == _name(self.url) else {}
 
     def write_note(self, remote):
@@ -268,4 +284,4 @@ class _Part:
 
 
 def _name(url):
-    return urllib.parse.urlsplit(url).path
+    return urllib.parse.urlsplit(url).path.rpartition("/")[2]

@@ -109,7 +109,7 @@ class Drive:
             folder, _, file = name.rpartition("/")
             number = file.partition(".")[0]
             if folder.startswith(self.folder + "/") and number.isdigit():
-                subfolder = folder[len(self.folder) + 1:]
+                subfolder = folder[len(self.folder) + 1 :]
                 if subfolder in (*CAMERAS.values(), SCANS):
                     contents.setdefault(subfolder, []).append(int(number))
         path = os.path.join(data_path, self.folder, _CONTENTS)
@@ -137,8 +137,11 @@ def wanted_drives(splits, frame_ids=(0, -1, 1), use_stereo=False, lidar=("test",
             lines = split.lines(part)
             if split.published and not all(line.startswith("20") for line in lines[:1] + lines[-1:]):
                 if part == "train" or split.name == "odom":
-                    raise UserError("this split is not made of KITTI raw drives", split.name,
-                                    "see www.cvlibs.net/datasets/kitti/eval_odometry.php for KITTI's odometry images")
+                    raise UserError(
+                        "this split is not made of KITTI raw drives",
+                        split.name,
+                        "see www.cvlibs.net/datasets/kitti/eval_odometry.php for KITTI's odometry images",
+                    )
                 notes.append(f"{split.name}: the {part} list is not part of KITTI raw and is left out")
                 continue
             maps = part == "test" and split.name in MAPS_SPLITS
@@ -180,8 +183,9 @@ def frames_on_disk(folder):
     except (FileNotFoundError, NotADirectoryError):
         return set()
     parts = (os.path.splitext(name) for name in names)
-    return {int(stem) for stem, ending in parts
-            if len(stem) == 10 and stem.isdigit() and ending in (*IMAGE_ENDINGS, ".bin")}
+    return {
+        int(stem) for stem, ending in parts if len(stem) == 10 and stem.isdigit() and ending in (*IMAGE_ENDINGS, ".bin")
+    }
 
 
 def file_ending(subfolder):

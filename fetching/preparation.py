@@ -47,8 +47,11 @@ class Problems:
             raise self.errors[0]
         if self.errors:
             first = self.errors[0]
-            raise UserError(f"{len(self.errors)} problems, the first: {first.what}", first.which,
-                            f"{first.fix}; then run the command again: it does only what is left")
+            raise UserError(
+                f"{len(self.errors)} problems, the first: {first.what}",
+                first.which,
+                f"{first.fix}; then run the command again: it does only what is left",
+            )
 
 
 class Preparation:
@@ -64,8 +67,20 @@ class Preparation:
         say: prints one line of the report.
     """
 
-    def __init__(self, data_path, drives, *, base_url=kitti_archives.BASE_URL, parallel=4, workers=None,
-                 delete_archives=False, delete_png=False, steps=STEPS, say=print, **patience):
+    def __init__(
+        self,
+        data_path,
+        drives,
+        *,
+        base_url=kitti_archives.BASE_URL,
+        parallel=4,
+        workers=None,
+        delete_archives=False,
+        delete_png=False,
+        steps=STEPS,
+        say=print,
+        **patience,
+    ):
         self.data_path, self.drives = os.path.abspath(data_path), drives
         self.base_url = base_url.rstrip("/")
         self.parallel, self.workers, self.patience = parallel, workers, patience
@@ -80,8 +95,11 @@ class Preparation:
         drives = [drive for drive in self.drives.values() if drive.archive and drive.fetchable(self.data_path)]
         dates = {drive.date for drive in drives}
         dates |= {drive.date for drive in self.drives.values() if drive.archive and self._uses_calibration(drive)}
-        calibrations = [(kitti_archives.calibration_archive(date), date) for date in sorted(dates)
-                        if kitti_archives.calibration_missing(self.data_path, date)]
+        calibrations = [
+            (kitti_archives.calibration_archive(date), date)
+            for date in sorted(dates)
+            if kitti_archives.calibration_missing(self.data_path, date)
+        ]
         return calibrations + [(drive.archive, drive) for drive in drives]
 
     @staticmethod
@@ -106,18 +124,28 @@ class Preparation:
         there = sum(download.part_length(self.archive_path(archive)) for archive in absent)
         lasting, passing = self._space(jobs, sizes, there)
         free = archives.free_bytes(self.data_path)
-        self.say(f"{len(self.drives)} drives wanted, {len(jobs)} archives still to unpack, {len(sizes)} of them to "
-                 f"download: {size_text(sum(sizes.values()))} ({size_text(there)} of it here already)")
-        self.say(f"disk: {size_text(lasting)} more when done, up to {size_text(lasting + passing)} while at work, "
-                 f"{size_text(free)} free in {self.data_path}")
+        self.say(
+            f"{len(self.drives)} drives wanted, {len(jobs)} archives still to unpack, {len(sizes)} of them to "
+            f"download: {size_text(sum(sizes.values()))} ({size_text(there)} of it here already)"
+        )
+        self.say(
+            f"disk: {size_text(lasting)} more when done, up to {size_text(lasting + passing)} while at work, "
+            f"{size_text(free)} free in {self.data_path}"
+        )
         if jobs:
-            archives.check_room(self.data_path, lasting + passing, "the preparation")
+            archives.check_room(
+                self.data_path,
+                lasting + passing,
+                "the preparation",
+                "free some space, or add --delete_archives --delete_png --parallel 1",
+            )
         return sizes
 
     def _sizes(self, wanted):
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            futures = {archive.name: pool.submit(download.describe, self._url(archive), **self.patience)
-                       for archive in wanted}
+            futures = {
+                archive.name: pool.submit(download.describe, self._url(archive), **self.patience) for archive in wanted
+            }
             sizes = {}
             for name, future in futures.items():
                 with self.problems.collected():
@@ -139,7 +167,7 @@ class Preparation:
                 else:
                     lasting += raw
         if self.delete_archives and unpacking:  # only those in flight, at worst the largest
-            passing += max(0, sum(sorted(sizes.values())[-self.parallel:]) - there)
+            passing += max(0, sum(sorted(sizes.values())[-self.parallel :]) - there)
         else:
             lasting += max(0, sum(sizes.values()) - there)
         return lasting, passing + largest_pngs
@@ -148,6 +176,14 @@ class Preparation:
         return f"{self.base_url}/{archive.address}"
 
     # --- download, unpack, convert ---------------------------------------------------------------------------
+
+    def idle(self):
+        """Whether nothing is left to download, unpack or convert; nothing is written then, so no lock is needed."""
+        if {"download", "unpack"} & {*self.steps} and self.jobs():
+            return False
+        if "unpack" in self.steps and (self.delete_archives and os.path.isdir(self.folder) or self._missing_maps()):
+            return False
+        return not ("convert" in self.steps and self._to_convert(self.drives))
 
     def bring(self):
         """Run the steps download, unpack and convert, as far as they are asked for."""
@@ -188,9 +224,13 @@ class Preparation:
         ahead = [job for job in jobs if job not in ready and job[0].name in sizes]
         if "download" not in self.steps and len(ready) < len(jobs):
             lacking = next(archive for archive, _ in jobs if not os.path.exists(self.archive_path(archive)))
-            self.problems.errors.append(UserError(
-                f"{len(jobs) - len(ready)} archives are not here", self.archive_path(lacking),
-                "run the download step, or put them there by hand"))
+            self.problems.errors.append(
+                UserError(
+                    f"{len(jobs) - len(ready)} archives are not here",
+                    self.archive_path(lacking),
+                    "run the download step, or put them there by hand",
+                )
+            )
         yield from ready
         if not ahead:
             return
@@ -203,8 +243,14 @@ class Preparation:
                     while ahead and len(running) < self.parallel:
                         job = ahead.pop(0)
                         future = pool.submit(
-                            download.fetch, self._url(job[0]), self.archive_path(job[0]),
-                            size=sizes[job[0].name] or None, stop=stop, progress=progress.advance, **self.patience)
+                            download.fetch,
+                            self._url(job[0]),
+                            self.archive_path(job[0]),
+                            size=sizes[job[0].name] or None,
+                            stop=stop,
+                            progress=progress.advance,
+                            **self.patience,
+                        )
                         running[future] = job
                     finished, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
                     for future in finished:
@@ -221,13 +267,18 @@ class Preparation:
         try:
             listed = archives.members(path)
             if isinstance(owner, str):
-                targets = {f"{owner}/{name}": os.path.join(self.data_path, owner, name)
-                           for name in CALIBRATION if f"{owner}/{name}" in listed}
+                targets = {
+                    f"{owner}/{name}": os.path.join(self.data_path, owner, name)
+                    for name in CALIBRATION
+                    if f"{owner}/{name}" in listed
+                }
             else:
                 owner.note_contents(self.data_path, listed)
                 targets = {
                     f"{owner.folder}/{subfolder}/{frame:010d}{kitti_archives.file_ending(subfolder)}": frame
-                    for subfolder, frames in owner.fetchable(self.data_path).items() for frame in sorted(frames)}
+                    for subfolder, frames in owner.fetchable(self.data_path).items()
+                    for frame in sorted(frames)
+                }
                 targets = {name: os.path.join(self.data_path, *name.split("/")) for name in targets}
             for folder in {os.path.dirname(target) for target in targets.values()}:
                 sweep(folder)
@@ -241,55 +292,60 @@ class Preparation:
         if self.delete_archives:
             os.unlink(path)
 
+    def _missing_maps(self):
+        wanted = {drive.folder: drive.missing(self.data_path).get(MAPS) for drive in self.drives.values()}
+        return {folder: frames for folder, frames in wanted.items() if frames}
+
     def _unpack_maps(self):
         """Unpack KITTI's improved depth maps where a split wants them and the user has put their archive here."""
         path = os.path.join(self.folder, kitti_archives.MAPS_ARCHIVE)
-        wanted = {drive.folder: drive.missing(self.data_path).get(MAPS) for drive in self.drives.values()}
-        wanted = {folder: frames for folder, frames in wanted.items() if frames}
+        wanted = self._missing_maps()
         if not wanted:
             return
         if not os.path.exists(path):
-            raise UserError(f"{sum(map(len, wanted.values()))} improved depth maps are missing", path,
-                            f"fetch {kitti_archives.MAPS_ARCHIVE} (free registration) from {kitti_archives.MAPS_PAGE} "
-                            f"to this place, then run the command again")
+            raise UserError(
+                f"{sum(map(len, wanted.values()))} improved depth maps are missing",
+                path,
+                f"fetch {kitti_archives.MAPS_ARCHIVE} (free registration) from {kitti_archives.MAPS_PAGE} "
+                f"to this place, then run the command again",
+            )
         listed, targets = archives.members(path), {}
         for folder, frames in wanted.items():
             for frame in sorted(frames):
                 names = [f"{part}/{folder.rpartition('/')[2]}/{MAPS}/{frame:010d}.png" for part in ("train", "val")]
-                targets.update({name: frame_path(self.data_path, folder, MAPS, frame, ".png")
-                                for name in names if name in listed})
+                targets.update(
+                    {name: frame_path(self.data_path, folder, MAPS, frame, ".png") for name in names if name in listed}
+                )
         archives.unpack(path, targets)
         self.say(f"unpacked {len(targets)} improved depth maps")
 
     def convert(self, drives):
         """Convert the wanted images that stand as PNG and not (or not whole) as JPEG."""
-        pngs = []
-        for drive in drives.values():
-            for subfolder, frames in drive.wanted(self.data_path).items():
-                if subfolder in CAMERAS.values():
-                    pngs += self._to_convert(drive.folder, subfolder, frames)
+        pngs = self._to_convert(drives)
         if not pngs:
             return
+        for folder in {os.path.dirname(png) for png in pngs}:
+            sweep(folder)
+        for jpeg in (f"{os.path.splitext(png)[0]}.jpg" for png in pngs):
+            if os.path.exists(jpeg) and fault(jpeg):
+                os.unlink(jpeg)
         with Progress("convert", len(pngs), "images", stream=sys.stdout) as progress:
             convert_all(pngs, keep_png=not self.delete_png, workers=self.workers, each=progress.advance)
         self.say(f"converted {len(pngs)} images" + (f" of {next(iter(drives))}" if len(drives) == 1 else ""))
 
-    def _to_convert(self, folder, subfolder, frames):
-        directory = os.path.join(self.data_path, folder, *subfolder.split("/"))
-        try:
-            names = set(os.listdir(directory))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        sweep(directory)
+    def _to_convert(self, drives):
+        """Return the PNG files that have no whole JPEG beside them; with delete_png also those that only have to go."""
         pngs = []
-        for frame in sorted(frames):
-            png, jpeg = f"{frame:010d}.png", f"{frame:010d}.jpg"
-            if png in names:
-                broken = jpeg in names and fault(os.path.join(directory, jpeg))
-                if broken:
-                    os.unlink(os.path.join(directory, jpeg))
-                if broken or jpeg not in names or self.delete_png:
-                    pngs.append(os.path.join(directory, png))
+        for drive in drives.values():
+            for subfolder, frames in drive.wanted(self.data_path).items():
+                directory = os.path.join(self.data_path, drive.folder, *subfolder.split("/"))
+                if subfolder not in CAMERAS.values() or not os.path.isdir(directory):
+                    continue
+                names = set(os.listdir(directory))
+                for stem in (f"{frame:010d}" for frame in sorted(frames)):
+                    whole = f"{stem}.jpg" in names and not fault(os.path.join(directory, f"{stem}.jpg"))
+                    if f"{stem}.png" in names and (self.delete_png or not whole):
+                        pngs.append(os.path.join(directory, f"{stem}.png"))
         return pngs
 
     # --- ground truth ----------------------------------------------------------------------------------------
@@ -339,6 +395,9 @@ class Preparation:
         if len(faulty) > SHOWN:
             self.say(f"... and {len(faulty) - SHOWN} more")
         if faulty:
-            raise UserError(f"{len(faulty)} of {count} files are missing or broken", self.data_path,
-                            "delete the broken ones and run the download, unpack and convert steps again")
+            raise UserError(
+                f"{len(faulty)} of {count} files are missing or broken",
+                self.data_path,
+                "delete the broken ones and run the download, unpack and convert steps again",
+            )
         self.say(f"verified {count} files")

@@ -42,18 +42,39 @@ class Encoder(NamedTuple):
 
 
 _ROWS = {  # model: share and results at 640x192, the same at 1024x320, share of the ImageNet encoder
-    "lite-mono": ("CUjiK221EFLyXDY", (0.107, 0.765, 4.561, 0.183, 0.886, 0.963, 0.983),
-                  "IK3VtPj6b5FkVnl", (0.102, 0.746, 4.444, 0.179, 0.896, 0.965, 0.983), "InMMGd5ZP2fXuia"),
-    "lite-mono-small": ("8cuZNH1CkNtQwxQ", (0.110, 0.802, 4.671, 0.186, 0.879, 0.961, 0.982),
-                        "w8mvJMkB1dP15pu", (0.103, 0.757, 4.449, 0.180, 0.894, 0.964, 0.983), "DYbWV4bsWImfJKu"),
-    "lite-mono-tiny": ("TFDlF3wYQy0Nhmg", (0.110, 0.837, 4.710, 0.187, 0.880, 0.960, 0.982),
-                       "myxcplTciOkgu5w", (0.104, 0.764, 4.487, 0.180, 0.892, 0.964, 0.983), None),
-    "lite-mono-8m": ("UlkVBi1p99NFWWI", (0.101, 0.729, 4.454, 0.178, 0.897, 0.965, 0.983),
-                     "mgonNFAvoEJmMas", (0.097, 0.710, 4.309, 0.174, 0.905, 0.967, 0.984), "oil2ME6ymoLGDlL"),
+    "lite-mono": (
+        "CUjiK221EFLyXDY",
+        (0.107, 0.765, 4.561, 0.183, 0.886, 0.963, 0.983),
+        "IK3VtPj6b5FkVnl",
+        (0.102, 0.746, 4.444, 0.179, 0.896, 0.965, 0.983),
+        "InMMGd5ZP2fXuia",
+    ),
+    "lite-mono-small": (
+        "8cuZNH1CkNtQwxQ",
+        (0.110, 0.802, 4.671, 0.186, 0.879, 0.961, 0.982),
+        "w8mvJMkB1dP15pu",
+        (0.103, 0.757, 4.449, 0.180, 0.894, 0.964, 0.983),
+        "DYbWV4bsWImfJKu",
+    ),
+    "lite-mono-tiny": (
+        "TFDlF3wYQy0Nhmg",
+        (0.110, 0.837, 4.710, 0.187, 0.880, 0.960, 0.982),
+        "myxcplTciOkgu5w",
+        (0.104, 0.764, 4.487, 0.180, 0.892, 0.964, 0.983),
+        None,
+    ),
+    "lite-mono-8m": (
+        "UlkVBi1p99NFWWI",
+        (0.101, 0.729, 4.454, 0.178, 0.897, 0.965, 0.983),
+        "mgonNFAvoEJmMas",
+        (0.097, 0.710, 4.309, 0.174, 0.905, 0.967, 0.984),
+        "oil2ME6ymoLGDlL",
+    ),
 }
 WEIGHTS = {
     f"{model}_{width}x{height}": Weights(model, width, height, row[at], row[at + 1])
-    for at, (width, height) in ((0, (640, 192)), (2, (1024, 320))) for model, row in _ROWS.items()
+    for at, (width, height) in ((0, (640, 192)), (2, (1024, 320)))
+    for model, row in _ROWS.items()
 }
 ENCODERS = {f"{model}_imagenet": Encoder(model, row[4]) for model, row in _ROWS.items() if row[4]}
 
@@ -75,8 +96,11 @@ def weights_folder(name_or_path):
         return fetch(name_or_path)
     if name_or_path in ENCODERS:
         raise UserError("these are ImageNet encoders, not depth weights", name_or_path, "pass them to --mypretrain")
-    raise UserError("no such weights folder", name_or_path, "give a folder that holds encoder.pth and depth.pth, "
-                    "or a published name (python weights.py list)")
+    raise UserError(
+        "no such weights folder",
+        name_or_path,
+        "give a folder that holds encoder.pth and depth.pth, or a published name (python weights.py list)",
+    )
 
 
 def pretrained_encoder(name_or_path):
@@ -93,8 +117,9 @@ def pretrained_encoder(name_or_path):
         return fetch(name_or_path)
     if name_or_path in WEIGHTS:
         return os.path.join(fetch(name_or_path), FILES[0])
-    raise UserError("no such file of pre-trained weights", name_or_path,
-                    f"give a .pth file or one of {', '.join(ENCODERS)}")
+    raise UserError(
+        "no such file of pre-trained weights", name_or_path, f"give a .pth file or one of {', '.join(ENCODERS)}"
+    )
 
 
 def place(name):
@@ -217,8 +242,11 @@ def check_folder(folder, expected):
 
     network = load_depth_network(folder, expected.model)
     if (network.width, network.height) != (expected.width, expected.height):
-        raise UserError(f"the weights are for {network.width}x{network.height}, not {expected.width}x{expected.height}",
-                        folder, "choose the name of their size")
+        raise UserError(
+            f"the weights are for {network.width}x{network.height}, not {expected.width}x{expected.height}",
+            folder,
+            "choose the name of their size",
+        )
     _check_finite(folder, network.encoder, network.decoder)
 
 
@@ -230,8 +258,12 @@ def check_encoder(path, model):
     encoder = LiteMono(model, 192, 640)
     matched, missing, unexpected = load_pretrained_encoder(encoder, path)
     if len(missing) + len(unexpected) > TOLERATED_SHARE * len(matched):
-        raise UserError(f"the file does not fit {model}: {len(matched)} entries match, {len(missing)} are missing, "
-                        f"{len(unexpected)} are foreign", path, "choose the name of its model")
+        raise UserError(
+            f"the file does not fit {model}: {len(matched)} entries match, {len(missing)} are missing, "
+            f"{len(unexpected)} are foreign",
+            path,
+            "choose the name of its model",
+        )
     _check_finite(path, encoder)
 
 

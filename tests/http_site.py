@@ -75,7 +75,7 @@ class Site:
         request.send_response(200 if start is None else 206)
         if start is not None:
             request.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        body = data[start or 0:]
+        body = data[start or 0 :]
         if self.etag:
             request.send_header("ETag", self.etag)
         request.send_header("Content-Type", self.types.get(path, "application/zip"))
@@ -88,12 +88,12 @@ class Site:
         if request.command == "HEAD":
             return None
         if self.cut_after:
-            request.wfile.write(body[:self.cut_after.pop(0)])
+            request.wfile.write(body[: self.cut_after.pop(0)])
             request.wfile.flush()
             request.close_connection = True
             return request.connection.close()
         for at in range(0, len(body), 1 << 16):
-            request.wfile.write(body[at:at + (1 << 16)])
+            request.wfile.write(body[at : at + (1 << 16)])
             if self.slow:
                 time.sleep(self.slow)
         if path in self.lie:

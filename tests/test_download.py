@@ -113,7 +113,7 @@ def test_a_part_without_its_note_is_not_trusted(site, tmp_path):
     assert (tmp_path / "a.zip").read_bytes() == DATA
 
 
-@pytest.mark.parametrize("note", ["", "[]", '{"name": "/other.zip", "size": 5000}'])
+@pytest.mark.parametrize("note", ["", "[]", '{"name": "other.zip", "size": 5000}'])
 def test_a_damaged_or_foreign_note_is_not_trusted(site, tmp_path, note):
     (tmp_path / "a.zip.part").write_bytes(b"x" * 5000)
     (tmp_path / "a.zip.part.json").write_text(note)
@@ -123,7 +123,7 @@ def test_a_damaged_or_foreign_note_is_not_trusted(site, tmp_path, note):
 
 def test_a_complete_part_needs_no_further_bytes(site, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(DATA)
-    (tmp_path / "a.zip.part.json").write_text(json.dumps({"name": "/a.zip", "size": len(DATA), "validator": None}))
+    (tmp_path / "a.zip.part.json").write_text(json.dumps({"name": "a.zip", "size": len(DATA), "validator": None}))
     bring(site, tmp_path)
     assert (tmp_path / "a.zip").read_bytes() == DATA and site.requests == []
 
@@ -232,8 +232,14 @@ def test_describe_tells_the_size_also_where_head_is_unknown(site):
 
 def test_a_killed_download_goes_on(site, tmp_path):
     site.slow = 0.05
-    child = subprocess.Popen([sys.executable, "-c", f"from fetching import download\n"
-                              f"download.fetch({site.url + '/a.zip'!r}, {str(tmp_path / 'a.zip')!r})"], cwd=ROOT)
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"from fetching import download\ndownload.fetch({site.url + '/a.zip'!r}, {str(tmp_path / 'a.zip')!r})",
+        ],
+        cwd=ROOT,
+    )
     deadline = time.monotonic() + 20
     while download.part_length(str(tmp_path / "a.zip")) < 100_000 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -260,10 +266,11 @@ def test_the_cache_folder_follows_its_variable_then_xdg_then_home(monkeypatch, t
 
 
 def test_a_lock_that_somebody_holds_is_waited_for_then_given_up(tmp_path, capsys):
-    with cache.only_one(str(tmp_path / "x.lock"), "fetching x"):
-        with pytest.raises(UserError, match="still fetching x"):
-            with cache.only_one(str(tmp_path / "x.lock"), "fetching x", timeout=0.1):
-                pass
+    def lock(timeout):
+        return cache.only_one(str(tmp_path / "x.lock"), "fetching x", timeout)
+
+    with lock(0), pytest.raises(UserError, match="still fetching x"), lock(0.1):
+        pass
     assert "waiting" in capsys.readouterr().err
-    with cache.only_one(str(tmp_path / "x.lock"), "fetching x", timeout=0):
+    with lock(0):
         pass

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from pathlib import Path
@@ -47,8 +46,19 @@ def split(tmp_path):
 
 
 def arguments(site, tmp_path, *more):
-    return ["--data_path", str(tmp_path / "kitti"), "--split", str(tmp_path / "mini"), "--base_url", site.url,
-            "--retries", "2", "--num_workers", "1", *more]
+    return [
+        "--data_path",
+        str(tmp_path / "kitti"),
+        "--split",
+        str(tmp_path / "mini"),
+        "--base_url",
+        site.url,
+        "--retries",
+        "2",
+        "--num_workers",
+        "1",
+        *more,
+    ]
 
 
 def prepare(site, tmp_path, *more):
@@ -58,8 +68,11 @@ def prepare(site, tmp_path, *more):
 def tree(tmp_path):
     """Every visible file below the KITTI folder."""
     top = tmp_path / "kitti"
-    return sorted(str(path.relative_to(top)) for path in top.rglob("*")
-                  if path.is_file() and not any(part.startswith(".") for part in path.relative_to(top).parts))
+    return sorted(
+        str(path.relative_to(top))
+        for path in top.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(top).parts)
+    )
 
 
 def images(folder, camera, frames, ending="jpg"):
@@ -69,9 +82,13 @@ def images(folder, camera, frames, ending="jpg"):
 def complete():
     """What the split needs: own frames, neighbours as far as the drive goes, scans of the test frames."""
     return sorted(
-        images(TRAIN, 2, (0, 1, 2, 3, 4, 5)) + images(TRAIN, 3, (0, 1, 2, 3, 4, 5)) + images(OTHER, 2, (0, 1, 2))
-        + images(TEST, 2, (1, 3)) + [f"{TEST}/velodyne_points/data/{frame:010d}.bin" for frame in (1, 3)]
-        + [f"{date}/{name}" for date in ("2011_09_26", "2011_09_28") for name in kitti_archives.CALIBRATION])
+        images(TRAIN, 2, (0, 1, 2, 3, 4, 5))
+        + images(TRAIN, 3, (0, 1, 2, 3, 4, 5))
+        + images(OTHER, 2, (0, 1, 2))
+        + images(TEST, 2, (1, 3))
+        + [f"{TEST}/velodyne_points/data/{frame:010d}.bin" for frame in (1, 3)]
+        + [f"{date}/{name}" for date in ("2011_09_26", "2011_09_28") for name in kitti_archives.CALIBRATION]
+    )
 
 
 def archive_names(tmp_path):
@@ -94,8 +111,11 @@ def test_from_nothing_to_everything_that_is_needed_and_no_more(site, split, tmp_
 
 def test_a_second_run_asks_for_nothing_and_changes_nothing(site, split, tmp_path):
     prepare(site, tmp_path, "--delete_png", "--delete_archives")
-    before = {path: os.stat(path).st_mtime_ns for path in (tmp_path / "kitti").rglob("*") if path.is_file()
-              and path.name != ".lock"}
+    before = {
+        path: os.stat(path).st_mtime_ns
+        for path in (tmp_path / "kitti").rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     truth = os.stat(split / "gt_depths.npz").st_mtime_ns
     site.requests.clear()
     assert prepare(site, tmp_path, "--delete_png", "--delete_archives") == 0
@@ -129,8 +149,22 @@ def test_png_stays_png_when_asked(site, split, tmp_path):
 
 
 def test_stereo_and_lidar_parts_widen_what_is_wanted(site, split, tmp_path):
-    assert prepare(site, tmp_path, "--use_stereo", "--lidar", "val", "--delete_png", "--steps", "download", "unpack",
-                   "convert", "verify") == 0
+    assert (
+        prepare(
+            site,
+            tmp_path,
+            "--use_stereo",
+            "--lidar",
+            "val",
+            "--delete_png",
+            "--steps",
+            "download",
+            "unpack",
+            "convert",
+            "verify",
+        )
+        == 0
+    )
     found = tree(tmp_path)
     assert images(OTHER, 3, (1,))[0] in found and images(OTHER, 3, (0,))[0] not in found
     assert f"{OTHER}/velodyne_points/data/0000000001.bin" in found
@@ -144,6 +178,17 @@ def test_an_unpacked_kitti_of_others_is_recognised(site, split, tmp_path):
     assert prepare(site, tmp_path) == 0
     assert site.requests == [] and set(complete()) <= set(tree(tmp_path))
     assert not any(name.startswith("image_00") and name.endswith("jpg") for name in tree(tmp_path))
+
+
+def test_a_complete_kitti_is_not_written_to(site, split, tmp_path):
+    prepare(site, tmp_path, "--delete_png")
+    (tmp_path / "kitti" / "archives" / ".lock").unlink()
+    for path in (tmp_path / "kitti" / "archives").iterdir():
+        path.unlink()
+    (tmp_path / "kitti" / "archives").rmdir()
+    before = sorted((tmp_path / "kitti").rglob("*"))
+    assert prepare(site, tmp_path, "--delete_png", "--delete_archives") == 0
+    assert sorted((tmp_path / "kitti").rglob("*")) == before
 
 
 def test_archives_put_there_by_hand_are_used(site, split, tmp_path):
@@ -180,7 +225,7 @@ def test_a_missing_archive_is_named_while_the_others_arrive(site, split, tmp_pat
 def test_a_damaged_archive_is_removed_and_fetched_again_next_time(site, split, tmp_path, capsys):
     good = SERVED[TRAIN_PATH]
     middle = good.index(b"image_02/data/0000000003.png") + 200
-    site.files[TRAIN_PATH] = good[:middle] + bytes(50) + good[middle + 50:]
+    site.files[TRAIN_PATH] = good[:middle] + bytes(50) + good[middle + 50 :]
     assert prepare(site, tmp_path, "--steps", "download", "unpack") == 2
     error = capsys.readouterr().err
     assert error.startswith("error: the archive is damaged") and TRAIN_ZIP in error and error.count("\n") == 1
@@ -255,7 +300,7 @@ def test_a_disk_too_small_is_told_before_anything_is_fetched(site, split, tmp_pa
 
 @pytest.mark.parametrize("step", ["unpack", "convert"])
 def test_a_disk_that_fills_up_leaves_only_whole_files(site, split, tmp_path, capsys, monkeypatch, step):
-    assert prepare(site, tmp_path, "--steps", *preparation.STEPS[:preparation.STEPS.index(step)]) == 0
+    assert prepare(site, tmp_path, "--steps", *preparation.STEPS[: preparation.STEPS.index(step)]) == 0
     calls, fsync = [], os.fsync
 
     def full(handle):
@@ -315,14 +360,17 @@ def test_neighbours_beyond_a_drives_end_are_not_wanted(tmp_path):
     assert drive.fetchable(str(tmp_path)) == {"image_02/data": {4, 5}}
 
 
-@pytest.mark.parametrize("more, words", [
-    (["--split", "odom"], "not made of KITTI raw"),
-    (["--split", "no_such_split"], "unknown split"),
-    (["--steps", "dance"], "invalid choice"),
-    (["--png", "--delete_png"], "contradictory"),
-    (["--parallel", "0"], "parallel"),
-    (["--base_url", "nonsense"], "not a web address"),
-])
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        (["--split", "odom"], "not made of KITTI raw"),
+        (["--split", "no_such_split"], "unknown split"),
+        (["--steps", "dance"], "invalid choice"),
+        (["--png", "--delete_png"], "contradictory"),
+        (["--parallel", "0"], "parallel"),
+        (["--base_url", "nonsense"], "not a web address"),
+    ],
+)
 def test_user_mistakes_are_one_line(site, split, tmp_path, capsys, more, words):
     assert prepare(site, tmp_path, *more) == 2
     error = capsys.readouterr().err
@@ -337,8 +385,17 @@ def test_a_data_path_that_is_a_file_is_one_line(site, split, tmp_path, capsys):
 
 def test_improved_maps_come_from_an_archive_put_there_by_hand(site, tmp_path, capsys):
     folder = tiny_kitti.write_split(tmp_path / "eigen_benchmark")
-    options = ["--data_path", str(tmp_path / "kitti"), "--split", str(folder), "--base_url", site.url,
-               "--delete_png", "--num_workers", "1"]
+    options = [
+        "--data_path",
+        str(tmp_path / "kitti"),
+        "--split",
+        str(folder),
+        "--base_url",
+        site.url,
+        "--delete_png",
+        "--num_workers",
+        "1",
+    ]
     assert prepare_kitti.main(options) == 2
     error = capsys.readouterr().err
     assert "data_depth_annotated.zip" in error and "cvlibs.net" in error and error.count("\n") == 1
@@ -434,8 +491,13 @@ def test_a_jpeg_that_others_left_half_written_is_made_again(site, split, tmp_pat
 
 
 def start(site, tmp_path, *more, **settings):
-    return subprocess.Popen([sys.executable, str(ROOT / "prepare_kitti.py"), *arguments(site, tmp_path, *more)],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "prepare_kitti.py"), *arguments(site, tmp_path, *more)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **settings,
+    )
 
 
 def test_two_runs_at_once_do_the_work_once(site, split, tmp_path):
@@ -449,7 +511,7 @@ def test_two_runs_at_once_do_the_work_once(site, split, tmp_path):
 
 @pytest.mark.parametrize("step", preparation.STEPS)
 def test_killed_in_any_step_it_goes_on(site, split, tmp_path, step):
-    before = preparation.STEPS[:preparation.STEPS.index(step)]
+    before = preparation.STEPS[: preparation.STEPS.index(step)]
     if before:
         assert prepare(site, tmp_path, "--steps", *before) == 0
     slow = tmp_path / "slow"
@@ -457,7 +519,8 @@ def test_killed_in_any_step_it_goes_on(site, split, tmp_path, step):
     # every write to the disk is slowed down, so that the kill falls into the middle of the step
     (slow / "sitecustomize.py").write_text(
         "import os, time\nfsync = os.fsync\ndef later(handle):\n    fsync(handle)\n"
-        f"    open({str(tmp_path / 'begun')!r}, 'a').close()\n    time.sleep(0.3)\nos.fsync = later\n")
+        f"    open({str(tmp_path / 'begun')!r}, 'a').close()\n    time.sleep(0.3)\nos.fsync = later\n"
+    )
     site.slow = 0.2
     run = start(site, tmp_path, "--steps", step, env={**os.environ, "PYTHONPATH": str(slow)})
     deadline = time.monotonic() + 20
@@ -481,10 +544,13 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         (tmp_path / f"{number:010d}.png").write_bytes(tiny_kitti.png(number, 2))
         pngs.append(str(tmp_path / f"{number:010d}.png"))
     script = tmp_path / "run.py"
-    script.write_text("import sys, time\nfrom fetching import convert\nif __name__ == '__main__':\n"
-                      f"    convert.convert_all({pngs!r}, workers=2, each=lambda: time.sleep(9))\n")
-    run = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(ROOT)},
-                           start_new_session=True)
+    script.write_text(
+        "import sys, time\nfrom fetching import convert\nif __name__ == '__main__':\n"
+        f"    convert.convert_all({pngs!r}, workers=2, each=lambda: time.sleep(9))\n"
+    )
+    run = subprocess.Popen(
+        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True
+    )
     deadline = time.monotonic() + 20
     while not list(tmp_path.glob("*.jpg")) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -501,16 +567,19 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
 
 
 def test_interruption_is_quiet(site, split, tmp_path):
-    site.slow = 0.2
+    site.slow = 2.0
     run = start(site, tmp_path)
-    threading.Timer(1.5, run.send_signal, [signal.SIGINT]).start()
-    out, err = run.communicate(timeout=40)
-    assert run.returncode in (0, 130) and "Traceback" not in err
+    deadline = time.monotonic() + 20
+    while not list(tmp_path.rglob("*.part")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=40)
+    assert run.returncode == 130 and err == "interrupted\n"
 
 
-def test_help_comes_quickly_and_without_torch():
-    began = time.perf_counter()
-    code = "import sys, prepare_kitti\ntry:\n    prepare_kitti.main(['--help'])\nexcept SystemExit:\n    pass\n" \
-           "assert 'torch' not in sys.modules"
+def test_help_comes_without_torch():
+    code = (
+        "import sys, prepare_kitti\ntry:\n    prepare_kitti.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
-    assert time.perf_counter() - began < 1.5

@@ -53,8 +53,16 @@ def prepared(tmp_path_factory):
 
 
 def options(prepared, *more):
-    return ["--data_path", str(prepared / "kitti"), "--eval_split", str(prepared / "mini"), "--no_cuda",
-            "--num_workers", "0", *more]
+    return [
+        "--data_path",
+        str(prepared / "kitti"),
+        "--eval_split",
+        str(prepared / "mini"),
+        "--no_cuda",
+        "--num_workers",
+        "0",
+        *more,
+    ]
 
 
 def test_a_row_is_what_evaluate_depth_measures_by_name(site, prepared, tmp_path, capsys):
@@ -62,8 +70,20 @@ def test_a_row_is_what_evaluate_depth_measures_by_name(site, prepared, tmp_path,
     said = capsys.readouterr().out
     told = json.loads((tmp_path / "rows.json").read_text())
     here, skipped = told["rows"]
-    assert evaluate_depth.main(options(prepared, "--load_weights_folder", TINY, "--model", "lite-mono-tiny",
-                                       "--json", str(tmp_path / "one.json"))) == 0
+    assert (
+        evaluate_depth.main(
+            options(
+                prepared,
+                "--load_weights_folder",
+                TINY,
+                "--model",
+                "lite-mono-tiny",
+                "--json",
+                str(tmp_path / "one.json"),
+            )
+        )
+        == 0
+    )
     alone = json.loads((tmp_path / "one.json").read_text())["metrics"]
     assert here["measured"] == [alone[name] for name in told["metrics"]]
     np.testing.assert_allclose(np.add(here["published"], here["difference"]), here["measured"], rtol=1e-12)
@@ -94,15 +114,31 @@ def test_user_mistakes_are_one_line(site, prepared, capsys, more):
 
 
 def test_help_comes_without_torch():
-    code = "import sys, reproduce\ntry:\n    reproduce.main(['--help'])\nexcept SystemExit:\n    pass\n" \
-           "assert 'torch' not in sys.modules"
+    code = (
+        "import sys, reproduce\ntry:\n    reproduce.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_prediction_takes_a_name(site, prepared, tmp_path):
     image = prepared / "kitti" / TEST / "image_02" / "data" / "0000000001.jpg"
-    assert test_simple.main(["--load_weights_folder", TINY, "--model", "lite-mono-tiny", "--image_path", str(image),
-                             "--output_dir", str(tmp_path), "--no_cuda"]) == 0
+    assert (
+        test_simple.main(
+            [
+                "--load_weights_folder",
+                TINY,
+                "--model",
+                "lite-mono-tiny",
+                "--image_path",
+                str(image),
+                "--output_dir",
+                str(tmp_path),
+                "--no_cuda",
+            ]
+        )
+        == 0
+    )
     assert np.load(tmp_path / "0000000001_disp.npy").shape == (1, 1, 192, 640)
 
 
@@ -130,7 +166,23 @@ def test_real_frames_from_end_to_end(site, kitti_sample, tmp_path, monkeypatch, 
     split.mkdir()
     lines = (kitti_sample / "splits" / "kitti_sample" / "test_files.txt").read_text().splitlines()[:3]
     (split / "test_files.txt").write_text("\n".join(lines) + "\n")
-    assert reproduce.main(["--data_path", str(kitti_sample / "kitti_raw"), "--eval_split", str(split), "--models", TINY,
-                           "--no_cuda", "--num_workers", "0", "--json", str(tmp_path / "rows.json")]) == 0
+    assert (
+        reproduce.main(
+            [
+                "--data_path",
+                str(kitti_sample / "kitti_raw"),
+                "--eval_split",
+                str(split),
+                "--models",
+                TINY,
+                "--no_cuda",
+                "--num_workers",
+                "0",
+                "--json",
+                str(tmp_path / "rows.json"),
+            ]
+        )
+        == 0
+    )
     row = json.loads((tmp_path / "rows.json").read_text())["rows"][0]
     assert 0.2 < row["measured"][0] < 1 and os.path.isfile(split / "gt_depths.npz")

@@ -78,8 +78,11 @@ def refused(name=TINY, **patience):
 
 
 def test_the_table_is_the_published_one():
-    assert list(published.WEIGHTS) == [f"{model}{size}" for size in ("_640x192", "_1024x320") for model in (
-        "lite-mono", "lite-mono-small", "lite-mono-tiny", "lite-mono-8m")]
+    assert list(published.WEIGHTS) == [
+        f"{model}{size}"
+        for size in ("_640x192", "_1024x320")
+        for model in ("lite-mono", "lite-mono-small", "lite-mono-tiny", "lite-mono-8m")
+    ]
     assert list(published.ENCODERS) == ["lite-mono_imagenet", "lite-mono-small_imagenet", "lite-mono-8m_imagenet"]
     assert published.WEIGHTS["lite-mono_640x192"].results == (0.107, 0.765, 4.561, 0.183, 0.886, 0.963, 0.983)
     assert published.WEIGHTS["lite-mono-8m_1024x320"].results[0] == 0.097
@@ -232,10 +235,19 @@ def test_check_says_what_a_folder_is(site, tmp_path, capsys, tiny_files):
     assert weights.main(["check", str(encoder)]) == 0 and "an encoder of lite-mono-tiny" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [
-    [], ["dance"], ["fetch"], ["fetch", "no-such"], ["check"], ["check", "no-such"], ["check", "EMPTY"],
-    ["check", "JUNK"],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["dance"],
+        ["fetch"],
+        ["fetch", "no-such"],
+        ["check"],
+        ["check", "no-such"],
+        ["check", "EMPTY"],
+        ["check", "JUNK"],
+    ],
+)
 def test_user_mistakes_are_one_line(site, tmp_path, capsys, arguments):
     (tmp_path / "empty").mkdir()
     (tmp_path / "junk.pth").write_bytes(b"junk")
@@ -252,8 +264,12 @@ def test_fetching_several_goes_on_after_a_failure(site, capsys):
 
 
 def child(*arguments):
-    return subprocess.Popen([sys.executable, str(ROOT / "weights.py"), *arguments], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "weights.py"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_two_at_once_fetch_once(site, tmp_path):
@@ -279,6 +295,8 @@ def test_killed_while_fetching_it_goes_on(site, tmp_path):
 
 
 def test_help_comes_without_torch():
-    code = "import sys, weights\ntry:\n    weights.main(['--help'])\nexcept SystemExit:\n    pass\n" \
-           "assert weights.main(['list']) == 0 and 'torch' not in sys.modules"
+    code = (
+        "import sys, weights\ntry:\n    weights.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "assert weights.main(['list']) == 0 and 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
