@@ -22,7 +22,8 @@ from networks.lite_mono import LiteMono
 
 log = logging.getLogger(__name__)
 
-PLAIN_ENTRIES = ("height", "width", "use_stereo", "dilations")
+PLAIN_ENTRIES = ("height", "width", "use_stereo", "dilations", "min_depth", "max_depth")
+DEPTH_RANGE = (0.1, 100.0)  # of the published weights; another one is stored with the encoder
 # A damaged file can end in any of these inside torch's reader.
 _DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError,
             OverflowError, AssertionError, struct.error)  # fmt: skip
@@ -120,22 +121,28 @@ def identify_model(state):
 
 
 class DepthNetwork(NamedTuple):
-    """A depth network as a weights folder describes it; height and width are the training size in pixels."""
+    """A depth network as a weights folder describes it.
+
+    height, width: the training size in pixels. depth_range: (min_depth, max_depth) that its disparity stands for.
+    """
 
     encoder: nn.Module
     decoder: nn.Module
     height: int
     width: int
     dilations: tuple
+    depth_range: tuple = DEPTH_RANGE
 
 
-def save_networks(folder, networks, height, width, use_stereo, dilations):
+def save_networks(folder, networks, height, width, use_stereo, dilations, depth_range=DEPTH_RANGE):
     """Write `<name>.pth` of every network into an existing folder; the encoder's file carries the plain entries."""
     for name, network in networks.items():
         state = dict(network.state_dict())
         if name == "encoder":
             stored = [list(stage) for stage in dilations]
             state |= {"height": height, "width": width, "use_stereo": use_stereo, "dilations": stored}
+            if tuple(depth_range) != DEPTH_RANGE:
+                state |= {"min_depth": float(depth_range[0]), "max_depth": float(depth_range[1])}
         write_state(os.path.join(folder, f"{name}.pth"), state)
 
 
@@ -175,6 +182,7 @@ def load_depth_network(folder, model, device="cpu", dilations=None):
     state = read_state(path)
     height, width = (_stored_size(state, name, path) for name in ("height", "width"))
     used = choose_dilations(model, height, width, state.get("dilations"), dilations)
+    depth_range = tuple(state.get(name, default) for name, default in zip(("min_depth", "max_depth"), DEPTH_RANGE, strict=True))
     try:
         encoder = LiteMono(model, height, width, drop_path_rate=0.0, dilations=used)
     except ValueError as error:
@@ -184,7 +192,8 @@ def load_depth_network(folder, model, device="cpu", dilations=None):
     state = read_state(path)
     decoder = DepthDecoder(encoder.num_ch_enc, stored_scales(state, encoder.num_ch_enc))
     load_strictly(decoder, state, path)
-    return DepthNetwork(encoder.to(device).eval(), decoder.to(device).eval(), height, width, encoder.dilations)
+    networks = encoder.to(device).eval(), decoder.to(device).eval()
+    return DepthNetwork(*networks, height, width, encoder.dilations, depth_range)
 
 
 def stored_scales(state, num_ch_enc):

@@ -219,9 +219,17 @@ def _predictions(opt, predictor, dataset):
     run = predictor.predict_post_processed if opt.post_process else predictor.predict
     with Progress("predicting", len(dataset), "images") as progress:
         for batch in batched(images, opt.batch_size):
-            scaled, _ = disp_to_depth(run(torch.stack(batch)), opt.min_depth, opt.max_depth)
+            scaled, _ = disp_to_depth(run(torch.stack(batch)), *_depth_range(opt, predictor.network))
             yield from scaled[:, 0].float().cpu().numpy()
             progress.advance(len(batch))
+
+
+def _depth_range(opt, network):
+    """What the disparity stands for: the options where they differ from the published range, else what the weights say."""
+    from checkpoints import DEPTH_RANGE
+
+    given = opt.min_depth, opt.max_depth
+    return network.depth_range if given == DEPTH_RANGE else given
 
 
 def _stored_disparities(path, count):

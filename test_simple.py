@@ -21,7 +21,6 @@ from options import Parser, add_model_options
 OUTPUT_MARK = "_disp"  # what ends the names of our own pictures; never taken as input
 DEPTH_PNG_UNITS = 256  # per metre, as in KITTI's depth maps
 COLOUR_PERCENTILE = 95  # disparity shown with the brightest colour: a few near pixels must not darken the rest
-MIN_DEPTH, MAX_DEPTH = 0.1, 100.0  # the range that the published weights were trained with
 
 
 class Job(NamedTuple):
@@ -179,7 +178,7 @@ def predict_files(jobs, predictor, save_depth=False, save_depth_png=False, quiet
 
     def predicted():
         for job, size, tensor in map_in_order(read, jobs):
-            scaled, _ = disp_to_depth(predictor.predict(tensor), MIN_DEPTH, MAX_DEPTH)
+            scaled, _ = disp_to_depth(predictor.predict(tensor), *predictor.network.depth_range)
             yield job, size, scaled.float().cpu().numpy()
 
     with Progress("predicting", len(jobs), "images", quiet) as progress:

@@ -387,7 +387,8 @@ class Trainer:
     def _save_weights(self, folder, **extra):
         opt = self.opt
         with replacing_folder(folder) as partial:
-            save_networks(partial, self.models, opt.height, opt.width, opt.use_stereo, self.models["encoder"].dilations)
+            described = opt.height, opt.width, opt.use_stereo, self.models["encoder"].dilations
+            save_networks(partial, self.models, *described, depth_range=(opt.min_depth, opt.max_depth))
             for name, optimiser in self.optimisers.items():
                 write_state(os.path.join(partial, f"{name}.pth"), optimiser.state_dict())
             if extra:

@@ -53,7 +53,7 @@ def sheet(opt):
     rows = []
     for index in chosen:
         image = data[int(index)]["color", 0, 0][None]
-        pictures = cells(image, before.predict(image), after.predict(image), truths[int(index)])
+        pictures = cells(image, before.predict(image), after.predict(image), truths[int(index)], after.network.depth_range)
         rows.append(np.concatenate(pictures, 1))
     margin = 14
     width = rows[0].shape[1] // len(TITLES)
@@ -63,7 +63,7 @@ def sheet(opt):
     return result
 
 
-def cells(image, before, after, truth):
+def cells(image, before, after, truth, depth_range):
     """Return the pictures of one frame, (H, W, 3) uint8 each, from disparities (1, 1, H, W) and depth (h, w)."""
     import cv2
 
@@ -71,7 +71,7 @@ def cells(image, before, after, truth):
     from layers import disp_to_depth
     from training.pictures import colour_disparity
 
-    scaled = disp_to_depth(after, 0.1, 100.0)[0][0, 0].cpu().numpy()
+    scaled = disp_to_depth(after, *depth_range)[0][0, 0].cpu().numpy()
     depth = 1 / cv2.resize(scaled, truth.shape[::-1])
     known = (truth > 0) & (truth < MAX_DEPTH)
     error = np.zeros_like(truth)
