@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from errors import UserError
+
 _CACHE_BYTES = 1 << 20  # of hidden activations a core works on at a time: about a second-level cache
 
 
@@ -37,6 +39,8 @@ class Predictor:
 
         self.device = torch.device(device)
         self.network = load_depth_network(folder, model, device=self.device, dilations=dilations)
+        if 0 not in self.network.decoder.scales:
+            raise UserError("the weights predict no disparity at full size", folder, "train with scale 0 in --scales")
         self.height, self.width = self.network.height, self.network.width
         self._run = plain_disparity(self.network.encoder, self.network.decoder)
         if fast:
@@ -188,7 +192,7 @@ class _PixelNetwork(nn.Module):
     def _block(self, x):
         if x.device.type != "cpu":
             return len(x)
-        fitting = _CACHE_BYTES * torch.get_num_threads() // (4 * self.first.shape[1])
+        fitting = max(1, _CACHE_BYTES * torch.get_num_threads() // (4 * self.first.shape[1]))
         count = max(1, round(len(x) / fitting))
         return -(-len(x) // count)
 

@@ -1,5 +1,6 @@
 """Weights folders and KITTI trees in miniature, the same every time."""
 
+import functools
 import io
 
 import numpy as np
@@ -9,10 +10,15 @@ from PIL import Image
 from checkpoints import save_networks
 from networks import DepthDecoder, LiteMono
 from tests import tiny_kitti
-from tests.reference.seeded_weights import fill
+from tests.reference.seeded_weights import tensor_for
 
 MODEL = "lite-mono-tiny"
 HEIGHT, WIDTH = 64, 96
+
+
+@functools.cache
+def _filled(key, shape):
+    return torch.from_numpy(tensor_for(key, shape))
 
 
 def seeded_networks(model=MODEL, height=HEIGHT, width=WIDTH, dilations=None):
@@ -20,7 +26,7 @@ def seeded_networks(model=MODEL, height=HEIGHT, width=WIDTH, dilations=None):
     encoder = LiteMono(model, height, width, dilations=dilations)
     decoder = DepthDecoder(encoder.num_ch_enc)
     for network in (encoder, decoder):
-        network.load_state_dict({key: torch.from_numpy(value) for key, value in fill(network.state_dict()).items()})
+        network.load_state_dict({key: _filled(key, value.shape) for key, value in network.state_dict().items()})
         network.eval()
     return encoder, decoder
 
