@@ -153,6 +153,7 @@ def _logging_options(parser):
     group.add_argument("--model_name", default="lite-mono", help="folder of this run under log_dir")
     group.add_argument("--log_frequency", type=positive, default=250, help="steps between TensorBoard entries")
     group.add_argument("--save_frequency", type=positive, default=1, help="epochs between weights folders")
+    Parser.flag(group, "save_start", help="also write weights_start, the networks before the first step")
     group.add_argument("--save_steps", type=positive, help="also save a resumable state every so many steps")
     group.add_argument("--keep_states", type=positive, default=2, help="resumable states to keep")
     group.add_argument("--resume", nargs="?", const="newest", metavar="STATE",

@@ -16,7 +16,7 @@ from checkpoints import existing_folder, load_networks, load_pretrained_encoder,
 from datasets import KITTIDepthDataset, KITTIOdomDataset, KITTIRAWDataset
 from datasets.splits import resolve_split
 from errors import UserError, from_os_error
-from files import replacing_folder, write_json
+from files import replacing_folder, sweep, write_json
 from losses import Objective, compute_losses
 from training import processes as process_group
 from training import state as states
@@ -283,6 +283,8 @@ class Trainer:
             if aside:
                 log.warning("an earlier run stood in %s: it is now in %s (--resume would have continued it)", self.run.path,
                             aside)  # fmt: skip
+        if first:
+            sweep(self.run.models)
         self.processes.wait()
         self.log = RunLog(self.run.path if first else None, self.step)
         self.alarms = Alarms(self.log.alarm)
@@ -295,6 +297,8 @@ class Trainer:
         log.info("batch of %d on each of %d processes: %d a step, on %s", opt.batch_size, self.processes.count,
                  opt.batch_size * opt.grad_accum * self.processes.count, device)  # fmt: skip
         log.info("run folder %s", self.run.path)
+        if opt.save_start and not opt.resume:
+            self._save_weights(self.run.weights("start"))
         for name, message in startup_notices(opt):
             self.alarms.announce(name, message, self.step)
 
