@@ -5,6 +5,7 @@ without unpickling anything but tensors and plain values; keys and shapes must a
 """
 
 import errno
+import io
 import logging
 import os
 import pickle
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from errors import UserError
-from files import replacing
+from files import write_bytes
 from model_table import MODELS, dilations_for
 from networks.depth_decoder import DepthDecoder
 from networks.lite_mono import LiteMono
@@ -56,8 +57,9 @@ def read_state(path):
 
 def write_state(path, state):
     """Write tensors (moved to the CPU) and plain entries, whole or not at all."""
-    with replacing(path) as file:
-        torch.save(_on_cpu(state), file)
+    buffer = io.BytesIO()  # torch turns a full disk into another error when it writes by itself
+    torch.save(_on_cpu(state), buffer)
+    write_bytes(path, buffer.getbuffer())
 
 
 def _on_cpu(value):

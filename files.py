@@ -58,7 +58,11 @@ def replacing_folder(path):
         if os.path.isdir(path):
             old = _beside(path)
             os.rename(path, old)
-            os.rename(partial, path)
+            try:
+                os.rename(partial, path)
+            except OSError:
+                os.rename(old, path)
+                raise
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.rename(partial, path)

@@ -1,4 +1,4 @@
-"""What several tests share: real frames where they are at hand, a tiny synthetic drive, reference figures, short runs."""
+"""What several tests share: real frames where they are at hand, a tiny drive, reference figures, short runs."""
 
 import os
 import sys
@@ -58,7 +58,8 @@ def synthetic_drive(tmp_path_factory):
     from datasets.synthetic.__main__ import main
 
     out = tmp_path_factory.mktemp("drive")
-    small = "--drives 1 --frames 13 --width 128 --height 64 --samples 1 --workers 1".split()
+    settings = {"drives": 1, "frames": 13, "width": 128, "height": 64, "samples": 1, "workers": 1}
+    small = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     assert main(["--out", str(out), *small]) == 0
     return out
 

@@ -34,6 +34,14 @@ def files_below(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
+def one_line(capsys):
+    """Return the one line on stderr, asserting that it is an error's, in three parts and without a traceback."""
+    text = capsys.readouterr().err
+    lines = [line for line in text.splitlines() if line]
+    assert len(lines) == 1 and lines[0].startswith("error: ") and lines[0].count("; ") >= 2, text
+    return lines[0]
+
+
 def newest_state(run):
     """Return the newest state of a run's folder."""
     return state.StateFolder(os.path.join(run, "states"), 1).newest()[1]

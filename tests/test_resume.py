@@ -1,22 +1,24 @@
 """A run that was broken off and resumed equals the undisturbed one, bit for bit; a damaged state is never used."""
 
+import errno
 import logging
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import files
 import train
 import trainer
-from tests.short_runs import arguments, assert_same_end, files_below, newest_state
+from errors import UserError
+from tests.kill_and_resume import kill_and_resume
+from tests.short_runs import arguments, assert_same_end, differences, files_below, newest_state, one_line, options
 from training import state
+from training.run_folder import RunFolder
 
-ROOT = Path(__file__).resolve().parents[1]
 LONG = ("--num_epochs", 2, "--drop_path", 0.3, "--lr", 1e-3, 1e-5, 3, 1e-3, 1e-5, 3)
 STEPS = 6  # of LONG
 
@@ -52,9 +54,238 @@ def undisturbed(synthetic_drive, tmp_path_factory):
     return folder / "run"
 
 
-@pytest.mark.parametrize("step, more", [(5, ()), (3, ("--save_steps", 1)), (6, ("--save_steps", 2)), (2, ("--save_steps", 1, "--num_workers", 2))])  # fmt: skip
+@pytest.mark.parametrize("step, more", [
+    (5, ()),
+    (3, ("--save_steps", 1, "--val_steps", 1)),
+    (6, ("--save_steps", 2, "--num_workers", 2)),
+])  # fmt: skip
 def test_a_resumed_run_equals_the_undisturbed_one(undisturbed, short_run, run_until, tmp_path, step, more):
     run_until(short_run(*LONG, *more), step)
     torch.manual_seed(99)  # what the process did in between does not matter
     assert train.main(short_run(*LONG, *more, "--resume")) == 0
     assert_same_end(undisturbed, tmp_path / "runs" / "run")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_at_random_moments_it_ends_the_same(synthetic_drive, tmp_path, signum):
+    kill_and_resume(synthetic_drive, tmp_path, kills=3, signum=signum, seed=int(signum))
+
+
+# --- damaged states, and those of other runs ------------------------------------------------------------------------
+
+
+def test_a_damaged_state_is_named_and_the_one_before_is_used(undisturbed, short_run, tmp_path, caplog):
+    run = tmp_path / "runs" / "run"
+    shutil.copytree(undisturbed, run)
+    older, newer = sorted((run / "states").iterdir())
+    newer.write_bytes(newer.read_bytes()[:-1])
+    (run / "states" / "state_00000007.pt").write_bytes(b"something else")
+    caplog.set_level(logging.INFO)
+    assert train.main(short_run(*LONG, "--resume")) == 0
+    assert "truncated or altered" in caplog.text and "not a resumable state" in caplog.text
+    assert newer.name in caplog.text and f"resumed from {older}" in caplog.text
+    assert_same_end(undisturbed, run)
+    assert sorted((run / "states").iterdir()) == [older, newer]  # the foreign one is of no later step of this run
+
+
+@pytest.mark.parametrize("change", ["cut", "flip", "empty", "foreign", "pickle"])
+def test_what_is_not_a_whole_state_is_refused(tmp_path, change):
+    path = tmp_path / "state_00000001.pt"
+    state.write(path, {"a": torch.arange(5)})
+    whole = path.read_bytes()
+    flipped = whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:]
+    hostile = b"cos\nsystem\n(S'touch /tmp/hostile'\ntR."
+    digest = state.hashlib.sha256(hostile).digest()
+    bad = {"cut": whole[:-3], "flip": flipped, "empty": b"", "foreign": b"x" * 500, "pickle": state.MAGIC + digest + hostile}
+    path.write_bytes(bad[change])
+    with pytest.raises(UserError):
+        state.read(path)
+    assert not os.path.exists("/tmp/hostile")
+
+
+def test_no_state_at_all_is_one_line(short_run, capsys):
+    assert train.main(short_run("--resume")) == 2
+    assert "no complete state to resume from" in one_line(capsys)
+
+
+def test_another_run_cannot_be_continued(undisturbed, short_run, tmp_path, capsys):
+    shutil.copytree(undisturbed, tmp_path / "runs" / "run")
+    before = files_below(tmp_path / "runs" / "run" / "states")
+    for more, word in ((("--seed", 4), "seed"), (("--batch_size", 2), "batch_size"), (("--lr", 1, 0, 9, 1, 0, 9), "lr")):
+        assert train.main(short_run(*LONG, "--resume", *more)) == 2
+        assert f"another {word}" in one_line(capsys)
+    assert files_below(tmp_path / "runs" / "run" / "states") == before
+
+
+def test_a_changed_number_of_processes_is_refused(undisturbed, short_run, tmp_path, monkeypatch, capsys):
+    shutil.copytree(undisturbed, tmp_path / "runs" / "run")
+    identity = trainer.Trainer._identity
+    monkeypatch.setattr(trainer.Trainer, "_identity", lambda self: identity(self) | {"processes": 2})
+    assert train.main(short_run(*LONG, "--resume")) == 2
+    assert "another processes; 2, was 1" in one_line(capsys)
+
+
+def test_a_named_state_is_continued_and_later_ones_give_way(undisturbed, short_run, tmp_path):
+    run = tmp_path / "runs" / "run"
+    shutil.copytree(undisturbed, run)
+    older = run / "states" / "state_00000003.pt"
+    assert train.main(short_run(*LONG, "--resume", older, "--max_steps", 5, "--save_steps", 2)) == 0
+    assert [path.name for path in sorted((run / "states").iterdir())] == ["state_00000004.pt", "state_00000005.pt"]
+
+
+def test_a_new_run_sets_an_earlier_one_aside(undisturbed, short_run, tmp_path, caplog):
+    runs = tmp_path / "runs"
+    shutil.copytree(undisturbed, runs / "run")
+    assert train.main(short_run("--max_steps", 1)) == 0
+    assert files_below(runs / "run.1" / "states") == files_below(undisturbed / "states")
+    assert "an earlier run stood in" in caplog.text
+
+
+def test_a_folder_that_is_no_run_is_left_alone(short_run, tmp_path, capsys):
+    precious = tmp_path / "runs" / "run" / "thesis.tex"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("chapter one")
+    assert train.main(short_run()) == 2
+    assert "holds something else" in one_line(capsys)
+    assert files_below(tmp_path / "runs" / "run") == ["thesis.tex"]
+
+
+# --- disks that fail --------------------------------------------------------------------------------------------------
+
+
+class FailingDisk:
+    """Lets `good` operations of `files` succeed; the next one finds the disk full."""
+
+    def __init__(self, monkeypatch, good):
+        self.left = good
+        monkeypatch.setattr(files, "open", self.open, raising=False)
+        monkeypatch.setattr(files.os, "fsync", self.counted(lambda _: None))  # the real one takes its time
+        for name in ("replace", "makedirs", "rename"):
+            monkeypatch.setattr(files.os, name, self.counted(getattr(os, name)))
+
+    def spend(self):
+        self.left -= 1
+        if self.left == -1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def counted(self, function):
+        def spending(*arguments, **settings):
+            self.spend()
+            return function(*arguments, **settings)
+
+        return spending
+
+    def open(self, *arguments, **settings):
+        self.spend()
+        file = open(*arguments, **settings)
+        return FailingFile(file, self) if "w" in file.mode else file
+
+
+class FailingFile:
+    """A file whose writes count."""
+
+    def __init__(self, file, disk):
+        self.file, self.disk = file, disk
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.file.close()
+
+    def write(self, data):
+        self.disk.spend()
+        return self.file.write(data)
+
+
+def test_a_write_failing_anywhere_in_a_save_leaves_the_last_good_state(synthetic_drive, tmp_path, monkeypatch):
+    run = trainer.Trainer(options(*arguments(synthetic_drive, tmp_path, "--max_steps", 1)))
+    run.train()
+    good = newest_state(run.run.path)
+    run.step = 2
+    saves = {"state": run._save_state, "weights": lambda: run._save_weights(run.run.weights(0), loss=1.0)}
+    weights = {name: (Path(run.run.weights(0)) / name).read_bytes() for name in files_below(run.run.weights(0))}
+    for what, save in saves.items():
+        failures = 0
+        while True:
+            with monkeypatch.context() as patch:
+                FailingDisk(patch, failures)
+                try:
+                    save()
+                except UserError as problem:
+                    assert problem.what == "the disk is full"
+                else:
+                    break
+            failures += 1
+            assert not differences(newest_state(run.run.path), good)
+            if what == "weights":
+                left = {name: (Path(run.run.weights(0)) / name).read_bytes() for name in files_below(run.run.weights(0))}
+                assert left == weights
+        assert failures > {"state": 5, "weights": 20}[what]
+        if what == "state":
+            assert len(run.states.paths()) == 2
+            good = newest_state(run.run.path)
+
+
+def test_a_full_disk_stops_the_run_with_one_line_and_it_resumes(undisturbed, short_run, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        write = state.write
+
+        def full(path, value):
+            if value["progress"][2] == 6:
+                patch.setattr(files.os, "fsync", FailingDisk(patch, 0).counted(os.fsync))
+            write(path, value)
+
+        patch.setattr(state, "write", full)
+        assert train.main(short_run(*LONG)) == 2
+    assert "the disk is full" in one_line(capsys)
+    assert [name for name in files_below(tmp_path / "runs") if "partial" in name] == []
+    assert train.main(short_run(*LONG, "--resume")) == 0
+    assert_same_end(undisturbed, tmp_path / "runs" / "run")
+
+
+@pytest.mark.parametrize("place", ["file", "system"])
+def test_an_unwritable_log_dir_is_one_line(short_run, tmp_path, capsys, place):
+    file = tmp_path / "file"
+    file.write_text("")
+    assert train.main(short_run("--log_dir", file if place == "file" else "/proc/nowhere")) == 2
+    one_line(capsys)
+
+
+def test_a_second_process_in_the_folder_is_refused(short_run, tmp_path, capsys):
+    first = RunFolder(tmp_path / "runs", "run")
+    first.lock()
+    assert train.main(short_run()) == 2
+    assert "another process is training in this folder" in one_line(capsys)
+    first.unlock()
+    assert train.main(short_run("--max_steps", 1)) == 0
+
+
+def test_sigterm_saves_and_exits_with_its_code(undisturbed, short_run, tmp_path, monkeypatch, capsys):
+    whole = trainer.Trainer._optimise
+
+    def optimise(self, batches):
+        if self.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole(self, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "_optimise", optimise)
+        assert train.main(short_run(*LONG)) == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM" in capsys.readouterr().out
+    assert newest_state(tmp_path / "runs" / "run")["progress"] == [1, 2, 5]
+    assert train.main(short_run(*LONG, "--resume")) == 0
+    assert_same_end(undisturbed, tmp_path / "runs" / "run")
+
+
+def test_halves_that_a_killed_process_left_are_swept(undisturbed, short_run, tmp_path):
+    run = tmp_path / "runs" / "run"
+    shutil.copytree(undisturbed, run)
+    half = run / "models" / ".weights_0.partial-12345678"
+    half.mkdir()
+    (half / "depth.pth").write_bytes(b"half")
+    assert train.main(short_run(*LONG, "--resume")) == 0
+    assert not half.exists()

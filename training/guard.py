@@ -37,7 +37,7 @@ def own_folder(run, processes, where):
 
 
 def outside_cause(error, where, processes):
-    """Return the `UserError` behind a RuntimeError that the surroundings of a run of so many processes caused, or None."""
+    """Return the `UserError` behind a RuntimeError that a run's surroundings caused, or None; `processes`: how many."""
     if isinstance(error, torch.OutOfMemoryError):
         return UserError(
             "the GPU's memory is full", where, "lower --batch_size and accumulate more batches, or --amp bf16"
@@ -84,7 +84,7 @@ def grouped(loader, size, bad_samples):
 
 
 def stop_unless_finite(what, value, path, report):
-    """Raise UserError unless a number is finite, after writing what `report` returns, with the "step" in it, to `path`."""
+    """Raise UserError unless a number is finite, after writing what `report` returns (with a "step") to `path`."""
     if value - value == 0:
         return
     entries = {"what": what, "value": str(value), **report()}

@@ -69,7 +69,7 @@ class RunFolder:
         if not held:
             return None
         if not {"models", "states", "train"} & set(held):
-            raise UserError("the run's folder exists and holds something else", self.path, "choose another --model_name")
+            raise UserError("the run's folder holds something else", self.path, "choose another --model_name")
         number = 1
         while os.path.exists(f"{self.path}.{number}"):
             number += 1
@@ -86,9 +86,8 @@ class RunFolder:
                 "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
                 "options": options,
                 "seed": opt.seed,
-                "splits": {
-                    part: {"name": name, "lines": count, "sha256": digest} for part, (name, count, digest) in splits.items()
-                },
+                "splits": {part: dict(zip(("name", "lines", "sha256"), each, strict=True))
+                           for part, each in splits.items()},
                 "device": device,
                 "processes": processes,
                 "python": platform.python_version(),

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 
+from training.event_file import EventFile
 from training.pictures import training_pictures
 
 log = logging.getLogger(__name__)
@@ -18,10 +19,8 @@ class RunLog:
     def __init__(self, folder, first_step=0):
         self._writers = {}
         if folder is not None:
-            from tensorboardX import SummaryWriter
-
             for part in ("train", "val"):
-                self._writers[part] = SummaryWriter(os.path.join(folder, part), purge_step=first_step or None)
+                self._writers[part] = EventFile(os.path.join(folder, part), first_step + 1 if first_step else None)
         self.clock = Clock()
 
     @property
@@ -31,20 +30,19 @@ class RunLog:
     def scalars(self, part, step, values):
         """Write {name: number} of "train" or "val"."""
         if self.speaks:
-            for name, value in values.items():
-                self._writers[part].add_scalar(name, value, step)
+            self._writers[part].scalars(values, step)
 
     def alarm(self, name, message, step):
         """Write an alarm: a text, and a mark on the time line."""
         if self.speaks:
-            self._writers["train"].add_text(f"alarm/{name}", message, step)
-            self._writers["train"].add_scalar(f"alarm/{name}", 1, step)
+            self._writers["train"].text(f"alarm/{name}", message, step)
+            self._writers["train"].scalars({f"alarm/{name}": 1}, step)
 
     def pictures(self, part, step, inputs, outputs, sources, scales):
         """Write target, warped sources, disparity and auto-mask of the first items of a batch."""
         if self.speaks:
             for name, picture in training_pictures(inputs, outputs, sources, scales, PICTURES):
-                self._writers[part].add_image(name, picture, step, dataformats="HWC")
+                self._writers[part].image(name, picture, step)
 
     def line(self, epoch, step_in_epoch, steps_in_epoch, steps_left, loss, force=False):
         """Say where the run is, every LINE_SECONDS at most."""

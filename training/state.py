@@ -67,7 +67,7 @@ class StateFolder:
         return [os.path.join(self.folder, name) for _, name in found]
 
     def save(self, step, state):
-        """Write the state of a step; drop the oldest beyond `keep`, and later ones, which this run has not lived through."""
+        """Write the state of a step; drop the oldest beyond `keep`, and later ones, left by another future."""
         path = os.path.join(self.folder, f"state_{step:08d}.pt")
         write(path, state)
         sweep(self.folder)

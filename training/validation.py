@@ -1,4 +1,4 @@
-"""Validation that chooses: the whole list, all networks in eval mode, loss and depth metrics, shared between processes."""
+"""Validation that chooses: the whole list, networks in eval mode, loss and depth metrics, shared between processes."""
 
 import math
 

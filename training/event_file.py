@@ -1,0 +1,57 @@
+"""A TensorBoard event file, written at once and by this thread: an error of the disk is met where it happens.
+
+tensorboardX's own writer hands events to a thread, which a full disk kills, and after it waits for ever.
+"""
+
+import os
+import socket
+import time
+
+from tensorboardX import summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
+
+
+class EventFile:
+    """One event file in `folder`.
+
+    Args:
+        folder: made if missing.
+        first_step: entries of earlier files at this step and later are no longer shown; None: all are.
+
+    Raises:
+        OSError: it cannot be written, here and in every method.
+    """
+
+    def __init__(self, folder, first_step=None):
+        os.makedirs(folder, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        self._records = RecordWriter(os.path.join(folder, name))
+        self._write(Event(file_version="brain.Event:2"))
+        if first_step is not None:
+            self._write(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
+        self._records.flush()
+
+    def scalars(self, values, step):
+        """Write {name: number}."""
+        for name, value in values.items():
+            self._write(Event(step=step, summary=summary.scalar(name, value)))
+        self._records.flush()
+
+    def text(self, name, text, step):
+        """Write a text."""
+        self._write(Event(step=step, summary=summary.text(name, text)))
+        self._records.flush()
+
+    def image(self, name, picture, step):
+        """Write a picture, (H, W, 3) uint8."""
+        self._write(Event(step=step, summary=summary.image(name, picture, dataformats="HWC")))
+
+    def close(self):
+        """Close the file."""
+        self._records.flush()
+        self._records.close()
+
+    def _write(self, event):
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
