@@ -22,7 +22,7 @@ from evaluation.metrics import (
     evaluate_images,
     mean_errors,
 )
-from evaluation.parallel import batched, map_in_order
+from evaluation.predictions import network_disparities, stored_disparities, written_on_the_way
 from fetching.published import weights_folder
 
 __all__ = ("batch_post_process_disparity", "compute_errors", "evaluate", "main")
@@ -65,15 +65,15 @@ def evaluate(opt):
     split = resolve_split(opt.eval_split)
     lines = split.lines("test")
     folders = _weights_folders(opt)
-    stored = _stored_disparities(opt.ext_disp_to_eval, len(lines)) if opt.ext_disp_to_eval else None
+    stored = stored_disparities(opt.ext_disp_to_eval, len(lines)) if opt.ext_disp_to_eval else None
     protocol = _protocol(opt, split)
     ground_truth = None
     evaluations = []
     for folder in folders:
-        disparities, about = (stored, {}) if folder is None else _network_disparities(opt, folder, lines)
+        disparities, about = (stored, {}) if folder is None else network_disparities(opt, folder, lines)
         if folder is not None and opt.save_pred_disps:
             target = os.path.join(opt.eval_out_dir or folder, f"disps_{split.name}_split.npy")
-            disparities = _written_on_the_way(target, disparities, len(lines))
+            disparities = written_on_the_way(target, disparities, len(lines))
         if opt.no_eval:
             count = sum(1 for _ in disparities)
             print(f"{count} images predicted, not evaluated")
@@ -131,6 +131,16 @@ def _contradictions(opt):
         path = getattr(opt, flag)
         if path and os.path.isdir(path):
             yield "a folder stands where a file is to be written", f"--{flag} {path}", "give a file name"
+        elif path and not _may_be_written(path):
+            yield "the file cannot be written there", f"--{flag} {path}", "choose another place"
+
+
+def _may_be_written(path):
+    """Whether the nearest thing above `path` that exists is a folder open to us: known before an hour of work."""
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK)
 
 
 def _weights_folders(opt):
@@ -173,95 +183,6 @@ def _ground_truth(opt, split, lines):
         print(f"{path} is missing: building it from {opt.data_path}")
         ground_truth.build(opt.data_path, split, lines)
     return ground_truth.load_ground_truth(path, lines)
-
-
-# ------------------------------------------------------------------------------------------------ predictions
-
-
-def _network_disparities(opt, folder, lines):
-    """Load a network; return (generator of scaled disparities (H, W) float32, what the summary says about it)."""
-    from datasets import KITTIRAWDataset
-    from evaluation.cost import network_cost
-    from inference import Predictor, choose_device
-
-    predictor = Predictor(folder, opt.model, choose_device(opt.no_cuda), dilations=opt.dilations)
-    network = predictor.network
-    cost = network_cost(network.encoder, network.decoder, predictor.height, predictor.width)
-    print(f"{folder}: {opt.model}, {predictor.width}x{predictor.height}, {cost}")
-    dataset = KITTIRAWDataset(
-        opt.data_path,
-        lines,
-        predictor.height,
-        predictor.width,
-        (0,),
-        1,
-        img_ext=".png" if opt.png else ".jpg",
-        keys=[("color", 0, 0)],
-    )
-    about = {
-        "model": opt.model,
-        "height": predictor.height,
-        "width": predictor.width,
-        "dilations": network.dilations,
-        "parameters": cost.encoder_parameters + cost.decoder_parameters,
-        "multiply_adds": cost.multiply_adds,
-    }
-    return _predictions(opt, predictor, dataset), about
-
-
-def _predictions(opt, predictor, dataset):
-    import torch
-
-    from layers import disp_to_depth
-    from progress import Progress
-
-    images = map_in_order(lambda index: dataset[index]["color", 0, 0], range(len(dataset)), opt.num_workers)
-    run = predictor.predict_post_processed if opt.post_process else predictor.predict
-    with Progress("predicting", len(dataset), "images") as progress:
-        for batch in batched(images, opt.batch_size):
-            scaled, _ = disp_to_depth(run(torch.stack(batch)), *_depth_range(opt, predictor.network))
-            yield from scaled[:, 0].float().cpu().numpy()
-            progress.advance(len(batch))
-
-
-def _depth_range(opt, network):
-    """What the disparity stands for: the options where they differ from the published range, else what the weights say."""
-    from checkpoints import DEPTH_RANGE
-
-    given = opt.min_depth, opt.max_depth
-    return network.depth_range if given == DEPTH_RANGE else given
-
-
-def _stored_disparities(path, count):
-    try:
-        disparities = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError("no such disparities file", path, "give a .npy as --save_pred_disps writes it") from None
-    except (ValueError, EOFError) as error:
-        raise UserError("not a plain .npy array", path, "give a .npy as --save_pred_disps writes it") from error
-    if not isinstance(disparities, np.ndarray) or not np.issubdtype(disparities.dtype, np.floating):
-        raise UserError("the disparities are not one array of floats", path, "give a .npy of shape (images, H, W)")
-    if disparities.ndim == 4 and disparities.shape[1] == 1:
-        disparities = disparities[:, 0]
-    if disparities.ndim != 3 or 0 in disparities.shape:
-        raise UserError("the disparities have the wrong shape", f"{path}: {disparities.shape}",
-                        "give a .npy of shape (images, H, W)")  # fmt: skip
-    if len(disparities) != count:
-        raise UserError("disparities and split differ in length", f"{path}: {len(disparities)} maps, {count} lines",
-                        "choose the --eval_split that they were made for")  # fmt: skip
-    return disparities
-
-
-def _written_on_the_way(path, disparities, count):
-    """Yield `disparities`, (H, W) float32 each, while they go into a .npy of shape (count, H, W)."""
-    with files.replacing(path) as file:
-        for index, disparity in enumerate(disparities):
-            if index == 0:
-                header = {"descr": "<f4", "fortran_order": False, "shape": (count, *disparity.shape)}
-                np.lib.format.write_array_header_1_0(file, header)
-            file.write(np.ascontiguousarray(disparity, "<f4").tobytes())
-            yield disparity
-    print(f"disparities written to {path}")
 
 
 # ------------------------------------------------------------------------------------------------ telling

@@ -163,14 +163,13 @@ def predict_files(jobs, predictor, save_depth=False, save_depth_png=False, quiet
     Raises:
         UserError: an image is missing or damaged (named), or an output cannot be written.
     """
-    from datasets.mono_dataset import to_tensor
     from evaluation.parallel import map_in_order
     from layers import disp_to_depth
     from progress import Progress
 
     def read(job):
         image = read_image(job.image)
-        return job, image.size, to_tensor(_resized(image, predictor.width, predictor.height))[None]
+        return job, image.size, network_input(image, predictor.height, predictor.width)
 
     def write(predicted):
         job, (width, height), disparity = predicted
@@ -199,10 +198,15 @@ def read_image(path):
     return ImageOps.exif_transpose(read_rgb(path))
 
 
-def _resized(image, width, height):
-    from datasets.images import resize
+def network_input(image, height, width):
+    """Return a PIL image as the networks take it: (1, 3, height, width) float32 in [0, 1], resized with Lanczos."""
+    import torch
+    from PIL import Image
 
-    return resize(image, height, width)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    values = np.ascontiguousarray(np.array(image).transpose(2, 0, 1))
+    return torch.from_numpy(values)[None].float() / 255
 
 
 def write_outputs(output, disparity, height, width, save_depth=False, save_depth_png=False):

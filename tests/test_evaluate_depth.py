@@ -150,6 +150,22 @@ def test_stereo_is_metric_without_median_scaling(weights, tree, capsys):
     assert means_printed(stereo) == means_printed(capsys.readouterr().out)
 
 
+def test_the_depth_range_comes_from_the_weights_unless_it_is_given(tree, tmp_path):
+    import checkpoints
+
+    encoder, decoder = seeded_networks()
+    (tmp_path / "near").mkdir()
+    checkpoints.save_networks(
+        tmp_path / "near", {"encoder": encoder, "depth": decoder}, HEIGHT, WIDTH, False, encoder.dilations, (1, 50)
+    )
+    published = expected_disparities(tree)
+    sigmoid = (published - 1 / 100) / (1 / 0.1 - 1 / 100)
+    for flags, (near, far) in (((), (1, 50)), (("--min_depth", "2"), (2, 100))):
+        run(tmp_path / "near", tree, "--save_pred_disps", "--no_eval", "--eval_out_dir", tmp_path, *flags)
+        saved = np.load(tmp_path / "disps_three_split.npy")
+        np.testing.assert_allclose(saved, 1 / far + (1 / near - 1 / far) * sigmoid, rtol=1e-4)
+
+
 def test_improved_maps_are_evaluated_without_crop(weights, tmp_path):
     from PIL import Image
 
@@ -217,6 +233,12 @@ def test_contradicting_options_are_refused(flags, words, capsys):
 def test_several_contradictions_are_told_at_once(capsys):
     flags = ["--ext_disp_to_eval", "d.npy", "--post_process", "--all"]
     assert len(refused(evaluate_depth.main(flags), capsys).splitlines()) == 2
+
+
+def test_a_summary_that_cannot_be_written_is_refused_at_once(weights, tree, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refused(run(weights, tree, "--json", tmp_path / "file" / "s.json"), capsys)
+    assert not (tree[1] / "gt_depths.npz").exists()
 
 
 @pytest.mark.parametrize(

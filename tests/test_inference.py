@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-import inference
 from errors import UserError
 from evaluation.metrics import batch_post_process_disparity
-from inference import FoldedDepthNetwork, Predictor, plain_disparity
+from inference import Predictor, plain_disparity
 from layers import disp_to_depth
 from model_table import MODELS
+from networks import folded
+from networks.folded import FoldedDepthNetwork
 from tests.reference.seeded_weights import image
 from tests.seeded_folders import HEIGHT, MODEL, WIDTH, seeded_networks, write_weights
 
@@ -27,9 +28,9 @@ def images(batch=1, height=HEIGHT, width=WIDTH, seed=7):
 
 def assert_equal_disparities(networks, given):
     with torch.inference_mode():
-        plain, folded = plain_disparity(*networks)(given), FoldedDepthNetwork(*networks).eval()(given)
-    assert plain.shape == folded.shape
-    torch.testing.assert_close(folded, plain, rtol=RTOL, atol=0)
+        plain, fast = plain_disparity(*networks)(given), FoldedDepthNetwork(*networks).eval()(given)
+    assert plain.shape == fast.shape
+    torch.testing.assert_close(fast, plain, rtol=RTOL, atol=0)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -50,31 +51,31 @@ def test_folding_changes_no_output_at_the_wide_dilations():
 def test_images_of_a_batch_do_not_mix(batch):
     networks = seeded_networks()
     assert_equal_disparities(networks, images(batch))
-    folded = FoldedDepthNetwork(*networks).eval()
+    fast = FoldedDepthNetwork(*networks).eval()
     with torch.inference_mode():
-        together = folded(images(batch))
-        alone = torch.cat([folded(each[None]) for each in images(batch)])
+        together = fast(images(batch))
+        alone = torch.cat([fast(each[None]) for each in images(batch)])
     torch.testing.assert_close(together, alone, rtol=RTOL, atol=0)
 
 
 def test_sizes_may_alternate():
     networks = seeded_networks()
-    folded = FoldedDepthNetwork(*networks).eval()
+    fast = FoldedDepthNetwork(*networks).eval()
     for size in ((64, 96), (96, 64), (64, 96)):
         with torch.inference_mode():
-            torch.testing.assert_close(folded(images(1, *size)), plain_disparity(*networks)(images(1, *size)),
+            torch.testing.assert_close(fast(images(1, *size)), plain_disparity(*networks)(images(1, *size)),
                                        rtol=RTOL, atol=0)  # fmt: skip
 
 
 @pytest.mark.parametrize("block", [1, 7, 1000])
 def test_the_size_of_the_blocks_changes_nothing(block, monkeypatch):
-    monkeypatch.setattr(inference._PixelNetwork, "_block", lambda self, x: block)
+    monkeypatch.setattr(folded._PixelNetwork, "_block", lambda self, x: block)
     assert_equal_disparities(seeded_networks(height=32, width=32), images(1, 32, 32))
 
 
 @pytest.mark.parametrize("threads, cache", [(1, 1 << 12), (8, 1 << 20), (1, 1)])
 def test_blocks_cover_all_pixels(threads, cache, monkeypatch):
-    monkeypatch.setattr(inference, "_CACHE_BYTES", cache)
+    monkeypatch.setattr(folded, "_CACHE_BYTES", cache)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert_equal_disparities(seeded_networks(height=32, width=32), images(1, 32, 32))
 

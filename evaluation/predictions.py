@@ -1,0 +1,93 @@
+"""The disparities that an evaluation is about: predicted by a network image by image, or stored in a file."""
+
+import numpy as np
+
+import files
+from errors import UserError
+from evaluation.parallel import batched, map_in_order
+
+
+def network_disparities(opt, folder, lines):
+    """Load a network; return (generator of scaled disparities (H, W) float32, what the summary says about it)."""
+    from datasets import KITTIRAWDataset
+    from evaluation.cost import network_cost
+    from inference import Predictor, choose_device
+
+    predictor = Predictor(folder, opt.model, choose_device(opt.no_cuda), dilations=opt.dilations)
+    network = predictor.network
+    cost = network_cost(network.encoder, network.decoder, predictor.height, predictor.width)
+    print(f"{folder}: {opt.model}, {predictor.width}x{predictor.height}, {cost}")
+    dataset = KITTIRAWDataset(
+        opt.data_path,
+        lines,
+        predictor.height,
+        predictor.width,
+        (0,),
+        1,
+        img_ext=".png" if opt.png else ".jpg",
+        keys=[("color", 0, 0)],
+    )
+    about = {
+        "model": opt.model,
+        "height": predictor.height,
+        "width": predictor.width,
+        "dilations": network.dilations,
+        "parameters": cost.encoder_parameters + cost.decoder_parameters,
+        "multiply_adds": cost.multiply_adds,
+    }
+    return _predictions(opt, predictor, dataset), about
+
+
+def _predictions(opt, predictor, dataset):
+    import torch
+
+    from layers import disp_to_depth
+    from progress import Progress
+
+    images = map_in_order(lambda index: dataset[index]["color", 0, 0], range(len(dataset)), opt.num_workers)
+    run = predictor.predict_post_processed if opt.post_process else predictor.predict
+    with Progress("predicting", len(dataset), "images") as progress:
+        for batch in batched(images, opt.batch_size):
+            scaled, _ = disp_to_depth(run(torch.stack(batch)), *_depth_range(opt, predictor.network))
+            yield from scaled[:, 0].float().cpu().numpy()
+            progress.advance(len(batch))
+
+
+def _depth_range(opt, network):
+    """The depths that disparity stands for: as the options say where they are not the default, else as the weights."""
+    from checkpoints import DEPTH_RANGE
+
+    given = opt.min_depth, opt.max_depth
+    return network.depth_range if given == DEPTH_RANGE else given
+
+
+def stored_disparities(path, count):
+    try:
+        disparities = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError("no such disparities file", path, "give a .npy as --save_pred_disps writes it") from None
+    except (ValueError, EOFError) as error:
+        raise UserError("not a plain .npy array", path, "give a .npy as --save_pred_disps writes it") from error
+    if not isinstance(disparities, np.ndarray) or not np.issubdtype(disparities.dtype, np.floating):
+        raise UserError("the disparities are not one array of floats", path, "give a .npy of shape (images, H, W)")
+    if disparities.ndim == 4 and disparities.shape[1] == 1:
+        disparities = disparities[:, 0]
+    if disparities.ndim != 3 or 0 in disparities.shape:
+        raise UserError("the disparities have the wrong shape", f"{path}: {disparities.shape}",
+                        "give a .npy of shape (images, H, W)")  # fmt: skip
+    if len(disparities) != count:
+        raise UserError("disparities and split differ in length", f"{path}: {len(disparities)} maps, {count} lines",
+                        "choose the --eval_split that they were made for")  # fmt: skip
+    return disparities
+
+
+def written_on_the_way(path, disparities, count):
+    """Yield `disparities`, (H, W) float32 each, while they go into a .npy of shape (count, H, W)."""
+    with files.replacing(path) as file:
+        for index, disparity in enumerate(disparities):
+            if index == 0:
+                header = {"descr": "<f4", "fortran_order": False, "shape": (count, *disparity.shape)}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(disparity, "<f4").tobytes())
+            yield disparity
+    print(f"disparities written to {path}")
