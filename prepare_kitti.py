@@ -70,6 +70,7 @@ def main(argv=None):
         raise errors.UserError("contradictory options", "--png with --delete_png", "leave one of them out")
     from fetching.cache import only_one
     from fetching.preparation import Preparation
+    from fetching.soundness import verify
 
     drives, notes = kitti_archives.wanted_drives(options.split, options.frame_ids, options.use_stereo, options.lidar)
     print(*notes, sep="\n", end="\n" if notes else "")
@@ -92,7 +93,7 @@ def main(argv=None):
         build_ground_truth(options, work)
     if "verify" in steps:
         with work.problems.collected():
-            work.verify(options.png)
+            verify(work.data_path, drives, options.png)
     work.problems.raise_if_any()
     return 0
 

@@ -13,6 +13,8 @@ import threading
 from PIL import Image
 
 from errors import UserError
+from fetching.kitti_archives import CAMERAS
+from fetching.soundness import fault
 from files import write_image
 
 JPEG_OPTIONS = {"quality": 92, "subsampling": "4:2:0", "optimize": True}  # ImageMagick optimises Huffman tables
@@ -44,6 +46,28 @@ def png_to_jpeg(png, keep_png=False):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(png)
     return jpeg
+
+
+def waiting_pngs(data_path, drives, also_converted=False):
+    """Return the wanted images of {folder: Drive} that stand as PNG without a whole JPEG beside them.
+
+    Args:
+        also_converted: name those with a JPEG too (they have only to go).
+    """
+    pngs = []
+    for drive in drives.values():
+        for subfolder, frames in drive.wanted(data_path).items():
+            directory = os.path.join(data_path, drive.folder, *subfolder.split("/"))
+            if subfolder not in CAMERAS.values() or not os.path.isdir(directory):
+                continue
+            names = set(os.listdir(directory))
+            for stem in (f"{frame:010d}" for frame in sorted(frames)):
+                if f"{stem}.png" not in names:
+                    continue
+                whole = f"{stem}.jpg" in names and not fault(os.path.join(directory, f"{stem}.jpg"))
+                if also_converted or not whole:
+                    pngs.append(os.path.join(directory, f"{stem}.png"))
+    return pngs
 
 
 def convert_all(pngs, keep_png=False, workers=None, each=None):

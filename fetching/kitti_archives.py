@@ -61,6 +61,11 @@ class Drive:
         match = _FOLDER.fullmatch(self.folder)
         return Archive(f"{match[2]}_sync.zip", f"{match[2]}/{match[2]}_sync.zip") if match else None
 
+    @property
+    def uses_calibration(self):
+        """Whether scans are wanted, which mean nothing without calibration."""
+        return SCANS in self.required or SCANS in self.neighbours
+
     def need(self, subfolder, frames, required=True):
         """Add frame numbers to what is wanted."""
         (self.required if required else self.neighbours).setdefault(subfolder, set()).update(frames)

@@ -5,53 +5,21 @@ broken off anywhere, repeated, and run alone. Drives go through download, unpack
 the next archives are already on their way, which keeps the disk space at work small.
 """
 
-import concurrent.futures
 import contextlib
-import errno
 import os
 import sys
-import threading
 
 from errors import UserError
 from fetching import archives, download, kitti_archives
-from fetching.amounts import ByteProgress, size_text
-from fetching.convert import convert_all
-from fetching.kitti_archives import CALIBRATION, CAMERAS, MAPS, SCANS, TYPICAL_SIZE, frame_path
+from fetching.amounts import size_text
+from fetching.arrival import Problems, Wanted, arriving, sizes_of
+from fetching.convert import convert_all, waiting_pngs
+from fetching.kitti_archives import CALIBRATION, MAPS, TYPICAL_SIZE, frame_path
 from fetching.soundness import fault
 from files import sweep
 from progress import Progress
 
 STEPS = ("download", "unpack", "convert", "ground_truth", "verify")
-SHOWN = 20  # files named one by one before only their number is told
-
-
-class Problems:
-    """What went wrong with single archives or drives while the others went on."""
-
-    def __init__(self):
-        self.errors = []
-
-    @contextlib.contextmanager
-    def collected(self):
-        """Keep a user's problem for later; a full disk is everybody's problem and is raised at once."""
-        try:
-            yield
-        except UserError as error:
-            if getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            self.errors.append(error)
-
-    def raise_if_any(self):
-        """Raise one `UserError` for all of them."""
-        if len(self.errors) == 1:
-            raise self.errors[0]
-        if self.errors:
-            first = self.errors[0]
-            raise UserError(
-                f"{len(self.errors)} problems, the first: {first.what}",
-                first.which,
-                f"{first.fix}; then run the command again: it does only what is left",
-            )
 
 
 class Preparation:
@@ -94,17 +62,13 @@ class Preparation:
         """Return [(Archive, Drive or date)] still to be unpacked; calibrations first, they are small."""
         drives = [drive for drive in self.drives.values() if drive.archive and drive.fetchable(self.data_path)]
         dates = {drive.date for drive in drives}
-        dates |= {drive.date for drive in self.drives.values() if drive.archive and self._uses_calibration(drive)}
+        dates |= {drive.date for drive in self.drives.values() if drive.archive and drive.uses_calibration}
         calibrations = [
             (kitti_archives.calibration_archive(date), date)
             for date in sorted(dates)
             if kitti_archives.calibration_missing(self.data_path, date)
         ]
         return calibrations + [(drive.archive, drive) for drive in drives]
-
-    @staticmethod
-    def _uses_calibration(drive):
-        return SCANS in drive.required or SCANS in drive.neighbours
 
     def archive_path(self, archive):
         """Return where an archive is kept."""
@@ -120,7 +84,8 @@ class Preparation:
         """
         jobs = self.jobs()
         absent = [archive for archive, _ in jobs if not os.path.exists(self.archive_path(archive))]
-        sizes = self._sizes(absent) if "download" in self.steps else {}
+        urls = {archive.name: self._url(archive) for archive in absent} if "download" in self.steps else {}
+        sizes = sizes_of(urls, self.problems, **self.patience)
         there = sum(download.part_length(self.archive_path(archive)) for archive in absent)
         lasting, passing = self._space(jobs, sizes, there)
         free = archives.free_bytes(self.data_path)
@@ -139,17 +104,6 @@ class Preparation:
                 "the preparation",
                 "free some space, or add --delete_archives --delete_png --parallel 1",
             )
-        return sizes
-
-    def _sizes(self, wanted):
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            futures = {
-                archive.name: pool.submit(download.describe, self._url(archive), **self.patience) for archive in wanted
-            }
-            sizes = {}
-            for name, future in futures.items():
-                with self.problems.collected():
-                    sizes[name] = future.result().size or 0
         return sizes
 
     def _space(self, jobs, sizes, there):
@@ -183,7 +137,7 @@ class Preparation:
             return False
         if "unpack" in self.steps and (self.delete_archives and os.path.isdir(self.folder) or self._missing_maps()):
             return False
-        return not ("convert" in self.steps and self._to_convert(self.drives))
+        return not ("convert" in self.steps and waiting_pngs(self.data_path, self.drives, self.delete_png))
 
     def bring(self):
         """Run the steps download, unpack and convert, as far as they are asked for."""
@@ -191,8 +145,8 @@ class Preparation:
         files_ahead = "download" in self.steps or "unpack" in self.steps
         sizes = self.plan() if files_ahead else {}
         if files_ahead:
-            with contextlib.closing(self._arriving(sizes)) as arriving:
-                for archive, owner in arriving:
+            with contextlib.closing(self._arriving(sizes)) as jobs:
+                for archive, owner in jobs:
                     if "unpack" in self.steps:
                         with self.problems.collected():
                             self._unpack(archive, owner)
@@ -216,6 +170,8 @@ class Preparation:
                 if archive.name not in waiting:
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(self.archive_path(archive))
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self.archive_path(archive) + ".part.json")
 
     def _arriving(self, sizes):
         """Yield the jobs whose archives are here, in the order in which they arrive."""
@@ -232,35 +188,13 @@ class Preparation:
                 )
             )
         yield from ready
-        if not ahead:
-            return
-        done = sum(download.part_length(self.archive_path(archive)) for archive, _ in ahead)
-        stop, running = threading.Event(), {}
-        with ByteProgress("download", sum(sizes.values()) or None, done, stream=sys.stdout) as progress:
-            pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
-            try:
-                while ahead or running:
-                    while ahead and len(running) < self.parallel:
-                        job = ahead.pop(0)
-                        future = pool.submit(
-                            download.fetch,
-                            self._url(job[0]),
-                            self.archive_path(job[0]),
-                            size=sizes[job[0].name] or None,
-                            stop=stop,
-                            progress=progress.advance,
-                            **self.patience,
-                        )
-                        running[future] = job
-                    finished, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-                    for future in finished:
-                        job = running.pop(future)
-                        with self.problems.collected():
-                            future.result()
-                            yield job
-            finally:
-                stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
+        wanted = {
+            Wanted(self._url(archive), self.archive_path(archive), sizes[archive.name] or None): (archive, owner)
+            for archive, owner in ahead
+        }
+        with contextlib.closing(arriving(list(wanted), self.parallel, self.problems, **self.patience)) as brought:
+            for file in brought:
+                yield wanted[file]
 
     def _unpack(self, archive, owner):
         path = self.archive_path(archive)
@@ -321,7 +255,7 @@ class Preparation:
 
     def convert(self, drives):
         """Convert the wanted images that stand as PNG and not (or not whole) as JPEG."""
-        pngs = self._to_convert(drives)
+        pngs = waiting_pngs(self.data_path, drives, self.delete_png)
         if not pngs:
             return
         for folder in {os.path.dirname(png) for png in pngs}:
@@ -332,21 +266,6 @@ class Preparation:
         with Progress("convert", len(pngs), "images", stream=sys.stdout) as progress:
             convert_all(pngs, keep_png=not self.delete_png, workers=self.workers, each=progress.advance)
         self.say(f"converted {len(pngs)} images" + (f" of {next(iter(drives))}" if len(drives) == 1 else ""))
-
-    def _to_convert(self, drives):
-        """Return the PNG files that have no whole JPEG beside them; with delete_png also those that only have to go."""
-        pngs = []
-        for drive in drives.values():
-            for subfolder, frames in drive.wanted(self.data_path).items():
-                directory = os.path.join(self.data_path, drive.folder, *subfolder.split("/"))
-                if subfolder not in CAMERAS.values() or not os.path.isdir(directory):
-                    continue
-                names = set(os.listdir(directory))
-                for stem in (f"{frame:010d}" for frame in sorted(frames)):
-                    whole = f"{stem}.jpg" in names and not fault(os.path.join(directory, f"{stem}.jpg"))
-                    if f"{stem}.png" in names and (self.delete_png or not whole):
-                        pngs.append(os.path.join(directory, f"{stem}.png"))
-        return pngs
 
     # --- ground truth ----------------------------------------------------------------------------------------
 
@@ -362,42 +281,3 @@ class Preparation:
                 return
         build(self.data_path, split, lines)
         self.say(f"ground truth of {split.name}: {len(lines)} maps in {path}")
-
-    # --- verify ----------------------------------------------------------------------------------------------
-
-    def faults(self, png=False):
-        """Return [(path below the data path, what is wrong)] over every file that the splits want.
-
-        Args:
-            png: the images are wanted as PNG, not JPEG.
-        """
-        ending = ".png" if png else ".jpg"
-        paths = []
-        for drive in self.drives.values():
-            for subfolder, frames in drive.wanted(self.data_path).items():
-                own = ending if subfolder in CAMERAS.values() else kitti_archives.file_ending(subfolder)
-                paths += (frame_path(self.data_path, drive.folder, subfolder, frame, own) for frame in sorted(frames))
-        for date in sorted({drive.date for drive in self.drives.values() if self._uses_calibration(drive)}):
-            paths += (os.path.join(self.data_path, date, name) for name in CALIBRATION)
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            found = zip(paths, pool.map(fault, paths, chunksize=256), strict=True)
-            return [(os.path.relpath(path, self.data_path), what) for path, what in found if what], len(paths)
-
-    def verify(self, png=False):
-        """Say whether every file is there and whole; the first twenty that are not are named.
-
-        Raises:
-            UserError: some are not.
-        """
-        faulty, count = self.faults(png)
-        for path, what in faulty[:SHOWN]:
-            self.say(f"{what}: {path}")
-        if len(faulty) > SHOWN:
-            self.say(f"... and {len(faulty) - SHOWN} more")
-        if faulty:
-            raise UserError(
-                f"{len(faulty)} of {count} files are missing or broken",
-                self.data_path,
-                "delete the broken ones and run the download, unpack and convert steps again",
-            )
-        self.say(f"verified {count} files")

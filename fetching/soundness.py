@@ -1,6 +1,12 @@
 """Whether files are whole, judged by their first and last bytes: cheap enough for tens of thousands of them."""
 
+import concurrent.futures
 import os
+
+from errors import UserError
+from fetching.kitti_archives import CALIBRATION, CAMERAS, file_ending, frame_path
+
+SHOWN = 20  # files named one by one before only their number is told
 
 _ENDS = {  # first bytes, last bytes
     ".jpg": (b"\xff\xd8", b"\xff\xd9"),
@@ -28,3 +34,38 @@ def fault(path):
             return f"not a {ending[1:].upper()} file"
         file.seek(max(0, size - 64))  # a few stray bytes after the end do no harm
         return None if last in file.read() else "cut short"
+
+
+def wanted_files(data_path, drives, png=False):
+    """Return the paths of every file that {folder: Drive} want; `png`: the images as PNG, not JPEG."""
+    paths = []
+    for drive in drives.values():
+        for subfolder, frames in drive.wanted(data_path).items():
+            image = ".png" if png else ".jpg"
+            ending = image if subfolder in CAMERAS.values() else file_ending(subfolder)
+            paths += (frame_path(data_path, drive.folder, subfolder, frame, ending) for frame in sorted(frames))
+    for date in sorted({drive.date for drive in drives.values() if drive.uses_calibration}):
+        paths += (os.path.join(data_path, date, name) for name in CALIBRATION)
+    return paths
+
+
+def verify(data_path, drives, png=False, say=print):
+    """Say whether every wanted file is there and whole; the first twenty that are not are named.
+
+    Raises:
+        UserError: some are not.
+    """
+    paths = wanted_files(data_path, drives, png)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        faulty = [(path, what) for path, what in zip(paths, pool.map(fault, paths), strict=True) if what]
+    for path, what in faulty[:SHOWN]:
+        say(f"{what}: {os.path.relpath(path, data_path)}")
+    if len(faulty) > SHOWN:
+        say(f"... and {len(faulty) - SHOWN} more")
+    if faulty:
+        raise UserError(
+            f"{len(faulty)} of {len(paths)} files are missing or broken",
+            data_path,
+            "delete the broken ones and run the download, unpack and convert steps again",
+        )
+    say(f"verified {len(paths)} files")

@@ -18,7 +18,7 @@ import files
 import prepare_kitti
 from datasets.splits import split_lines
 from evaluation.ground_truth import load_ground_truth
-from fetching import archives, convert, kitti_archives, preparation, soundness
+from fetching import archives, arrival, convert, kitti_archives, preparation, soundness
 from tests import tiny_kitti
 from tests.http_site import Site
 from tests.tiny_kitti import OTHER, TEST, TRAIN
@@ -277,14 +277,14 @@ def test_a_member_larger_than_allowed_is_refused(tmp_path):
 
 def test_a_wrong_size_is_told(site, split, tmp_path, capsys):
     site.states[TRAIN_PATH] = []
-    described = preparation.download.describe
+    described = arrival.download.describe
 
     def smaller(url, **options):
         remote = described(url, **options)
         return remote._replace(size=remote.size - 1) if url.endswith(TRAIN_ZIP) else remote
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparation.download, "describe", smaller)
+        patch.setattr(arrival.download, "describe", smaller)
         assert prepare(site, tmp_path, "--steps", "download") == 2
     error = capsys.readouterr().err
     assert "the server offers" in error and f"archives/{TRAIN_ZIP}" not in tree(tmp_path)
