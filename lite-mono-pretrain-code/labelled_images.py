@@ -142,7 +142,9 @@ def check_same_classes(names, reader, path):
 
 
 class LabelledImages(Dataset):
-    """Items {"image": (3, H, W) normalised, "target": class number}, by index or by (epoch, index, choice of transform).
+    """Items {"image": (3, H, W) normalised, "target": class number}.
+
+    They are taken by index, or by (epoch, index, choice of transform).
 
     Args:
         reader: timm's, of image files and class numbers.
@@ -215,7 +217,7 @@ def make_transform(opt, size, is_training):
 
 
 def crop_sizes(opt):
-    """Return the (height, width) pairs that training batches come in, multiples of 32 from the smallest to the largest."""
+    """Return the (height, width) pairs that training batches come in, multiples of 32, growing."""
     if not opt.multi_scale_sampler:
         return [(opt.input_size, opt.input_size)]
     sides = [[getattr(opt, f"{end}_crop_size_{side}") // STEP for end in ("min", "max")] for side in "hw"]
@@ -233,8 +235,8 @@ def batch_sizes(sizes, batch_size, input_size, even=False):
 class BatchOrder:
     """A batch sampler over image sizes: lists of (epoch, index, choice of size), the sizes the same in all processes.
 
-    The sizes are drawn once, so that every epoch has the same number of batches; each epoch shuffles sizes and images by
-    seed and epoch.
+    The sizes are drawn once, so that every epoch has the same number of batches; each epoch shuffles sizes and images
+    by seed and epoch.
 
     Raises:
         UserError: there are fewer images than a batch takes.
@@ -246,8 +248,8 @@ class BatchOrder:
         self.start = 0
         self.choices = self._draw_choices()
         if not self.choices:
-            raise UserError("fewer training images than one batch takes",
-                            f"{length} images, {processes.count} x {min(counts)} a batch", "lower --batch_size")  # fmt: skip
+            held = f"{length} images, {processes.count} x {min(counts)} a batch"
+            raise UserError("fewer training images than one batch takes", held, "lower --batch_size")
 
     def _draw_choices(self):
         chance, left, choices = random.Random(self.seed), len(self.images), []

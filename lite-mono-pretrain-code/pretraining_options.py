@@ -103,7 +103,7 @@ def _augmentation_options(parser):
 def _data_options(parser):
     group = parser.add_argument_group("data")
     group.add_argument("--data_path", default="data/ILSVRC2012/imagenet/",
-                       help="folder with train/ and val/ (or .tar, .zip), or the training images themselves")  # fmt: skip
+                       help="folder with train and val (folders, .tar or .zip), or the training images")  # fmt: skip
     group.add_argument("--eval_data_path", help="validation images; default: val beside train")
     group.add_argument("--data_set", default="IMNET", choices=("IMNET", "image_folder"),
                        help="image_folder: --data_path holds the classes themselves")  # fmt: skip
