@@ -1,0 +1,145 @@
+"""Networks, motion, objective and learning rates against figures of the published code (CPU, float32)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from checkpoints import load_strictly, read_state
+from layers import transformation_from_parameters
+from networks import DepthDecoder, LiteMono, PoseDecoder, ResnetEncoder
+from tests.reference.seeded_weights import fill, image
+from tests.short_runs import options
+from trainer import Trainer
+from training.schedule import learning_rate
+
+FIGURES = Path(__file__).parent / "reference"
+KEYS = json.loads((FIGURES / "state_dict_keys.json").read_text())
+MODELS = ("lite-mono", "lite-mono-small", "lite-mono-tiny", "lite-mono-8m")
+# Largest error allowed; relative ones are to the largest value of the figure.
+TOLERANCE = {
+    "forward": 1e-5,
+    "pose": 1e-6,
+    "loss": 1e-5,
+    "warped": 1e-4,
+    "gradient": 1e-2,  # of max(figure, SMALL of the largest)
+    "rate": 1e-12,
+}
+SMALL = 1e-4
+
+
+def filled(network):
+    """Return the network with the reference's weights."""
+    network.load_state_dict({key: torch.from_numpy(value) for key, value in fill(network.state_dict()).items()})
+    return network
+
+
+def relative(value, figure):
+    return np.abs(value.numpy() - figure).max() / np.abs(figure).max()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_state_dicts_have_the_published_keys(model):
+    encoder = LiteMono(model)
+    for name, network in (("encoder", encoder), ("depth", DepthDecoder(encoder.num_ch_enc))):
+        assert {key: list(value.shape) for key, value in network.state_dict().items()} == KEYS[model][name]
+
+
+def test_pose_state_dicts_have_the_published_keys():
+    encoder = ResnetEncoder(18, False, 2)
+    for name, network in (("pose_encoder", encoder), ("pose", PoseDecoder(encoder.num_ch_enc, 1, 2))):
+        assert {key: list(value.shape) for key, value in network.state_dict().items()} == KEYS["pose"][name]
+
+
+@pytest.mark.parametrize("model, width, height", [("lite-mono", 640, 192), ("lite-mono-tiny", 1024, 320)])
+def test_forward_pass_equals_the_reference(reference, model, width, height):
+    figures = reference(f"forward_{model}_{width}x{height}.npz")
+    encoder = LiteMono(model, height, width)
+    decoder = DepthDecoder(encoder.num_ch_enc)
+    with torch.no_grad():
+        features = filled(encoder).eval()(torch.from_numpy(image(7, (1, 3, height, width))))
+        outputs = filled(decoder).eval()(features)
+    for level in range(3):
+        assert relative(features[level][:, ::8, ::4, ::4], figures[f"feature_{level}"]) < TOLERANCE["forward"]
+        step = 8 // 2**level
+        assert relative(outputs["disp", level][:, :, ::step, ::step], figures[f"disp_{level}"]) < TOLERANCE["forward"]
+
+
+def test_motion_equals_the_reference(reference):
+    figures = reference("pose.npz")
+    encoder = filled(ResnetEncoder(18, False, 2)).eval()
+    decoder = filled(PoseDecoder(encoder.num_ch_enc, 1, 2)).eval()
+    frames = torch.cat([torch.from_numpy(image(seed, (2, 3, 192, 640))) for seed in (8, 9)], 1)
+    with torch.no_grad():
+        axisangle, translation = decoder([encoder(frames)])
+        T, inverse = (transformation_from_parameters(axisangle[:, 0], translation[:, 0], way) for way in (False, True))
+    for name, value in (("axisangle", axisangle), ("translation", translation), ("T", T), ("T_inverse", inverse)):
+        assert np.abs(value.numpy() - figures[name]).max() < TOLERANCE["pose"], name
+
+
+def reference_batch():
+    """The batch behind train_step_*.npz: four crops of one picture as frames 0, -1, 1 and "s"."""
+    picture, batch = torch.from_numpy(image(11, (2, 3, 192, 672))), {}
+    for frame, shift in ((0, 8), (-1, 4), (1, 12), ("s", 16)):
+        full = picture[..., shift : shift + 640].contiguous()
+        for scale in range(3):
+            colour = torch.nn.functional.avg_pool2d(full, 2**scale)
+            batch["color", frame, scale], batch["color_aug", frame, scale] = colour, 0.95 * colour
+    for scale in range(3):
+        K = np.array([[0.58, 0, 0.5, 0], [0, 1.92, 0.5, 0], [0, 0, 1, 0], [0, 0, 0, 1]], np.float32)
+        K[0] *= 640 // 2**scale
+        K[1] *= 192 // 2**scale
+        batch["K", scale] = torch.from_numpy(K).expand(2, 4, 4)
+        batch["inv_K", scale] = torch.from_numpy(np.linalg.pinv(K)).expand(2, 4, 4)
+    batch["stereo_T"] = torch.eye(4).repeat(2, 1, 1)
+    batch["stereo_T"][:, 0, 3] = -0.1
+    return batch
+
+
+@pytest.mark.parametrize(
+    "name, flags",
+    [("default", ()), ("no_automask", ("--disable_automasking",)), ("v1_multiscale", ("--v1_multiscale",))],
+)
+def test_training_step_equals_the_reference(reference, name, flags):
+    figures = reference(f"train_step_{name}.npz")
+    trainer = Trainer(options("--weights_init", "scratch", "--drop_path", 0, "--no_cuda", *flags))
+    for network in trainer.models.values():
+        filled(network).train()
+    outputs, losses = trainer.process_batch(reference_batch())
+    losses["loss"].backward()
+
+    for key in (key for key in figures if key.startswith("loss")):
+        assert losses[key].item() == pytest.approx(float(figures[key]), rel=TOLERANCE["loss"]), key
+    for frame in (-1, 1):
+        motion, warped = outputs["cam_T_cam", 0, frame].detach(), outputs["color", frame, 0].detach()[:, :, ::8, ::8]
+        assert np.abs(motion.numpy() - figures[f"cam_T_cam_{frame}"]).max() < TOLERANCE["pose"]
+        assert np.abs(warped.numpy() - figures[f"warped_{frame}"]).max() < TOLERANCE["warped"]
+
+    expected = {key.removeprefix("gradnorm/"): float(figures[key]) for key in figures if key.startswith("gradnorm/")}
+    norms = {f"{net}/{key}": parameter.grad.norm().item()
+             for net, network in trainer.models.items() for key, parameter in network.named_parameters()}  # fmt: skip
+    assert norms.keys() == expected.keys()
+    least = SMALL * max(expected.values())
+    wrong = {key: (norms[key], norm) for key, norm in expected.items()
+             if abs(norms[key] - norm) > TOLERANCE["gradient"] * max(norm, least)}  # fmt: skip
+    assert not wrong
+
+
+def test_learning_rates_equal_the_reference():
+    schedules = json.loads((FIGURES / "lr_schedule.json").read_text())
+    assert schedules
+    for numbers, rates in schedules.items():
+        high, low, cycle = map(float, numbers.split())
+        for epoch, rate in enumerate(rates):
+            assert learning_rate(epoch, high, low, cycle) == pytest.approx(rate, abs=TOLERANCE["rate"])
+
+
+def test_the_published_decoder_loads(published_reference):
+    path = published_reference / "published_depth_lite-mono_640x192.pth"
+    state = read_state(path)
+    assert any(key.endswith("total_ops") for key in state)  # what a profiler left there
+    decoder = DepthDecoder(LiteMono("lite-mono").num_ch_enc)
+    load_strictly(decoder, state, path)
+    assert all(torch.equal(value, state[key]) for key, value in decoder.state_dict().items())
