@@ -50,7 +50,7 @@ class Problems:
 
 
 def sizes_of(urls, problems, **patience):
-    """Ask for the sizes of {name: address}; returns {name: bytes, 0 where the server does not tell} without failures."""
+    """Ask for the sizes of {name: address}; returns {name: bytes, 0 where the server is silent}, failures left out."""
     sizes = {}
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         futures = {name: pool.submit(download.describe, url, **patience) for name, url in urls.items()}

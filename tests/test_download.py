@@ -240,7 +240,7 @@ def test_a_killed_download_goes_on(site, tmp_path):
         ],
         cwd=ROOT,
     )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while download.part_length(str(tmp_path / "a.zip")) < 100_000 and time.monotonic() < deadline:
         time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
