@@ -4,11 +4,13 @@ The resampling is Pillow's Lanczos filter on 8-bit values, each coarser scale fr
 weights were trained on images made so.
 """
 
+import functools
 import os
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from datasets import lanczos
 from errors import UserError, from_os_error
 
 DEPTH_UNITS = 256.0  # of KITTI's depth PNGs, per metre
@@ -43,6 +45,37 @@ def read_rgb(path, wanted_by=None):
         raise UserError("a damaged image", f"{which}: {error}", "copy the file again") from None
 
 
+def read_pixels(path, wanted_by=None):
+    """Decode an image file to (H, W, 3) uint8: as `read_rgb`, but JPEG by torchvision's decoder, which copies less.
+
+    Raises:
+        UserError: as `read_rgb`.
+    """
+    decode = _jpeg_decoder() if os.fspath(path).endswith((".jpg", ".jpeg")) else None
+    if decode:
+        try:
+            with open(path, "rb") as file:
+                return decode(file.read())
+        except (OSError, RuntimeError, ValueError):
+            pass  # missing, damaged or of an odd kind: Pillow reads it or says what is wrong
+    return np.asarray(read_rgb(path, wanted_by))
+
+
+@functools.cache
+def _jpeg_decoder():
+    try:
+        import torch
+        from torchvision.io import ImageReadMode, decode_jpeg
+    except (ImportError, RuntimeError):
+        return None
+
+    def decode(content):
+        values = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB)
+        return values.permute(1, 2, 0).numpy()
+
+    return decode
+
+
 def to_rgb(image):
     """Return an image of any mode as RGB, decoded: grey ones repeated, 16-bit ones scaled, transparency dropped."""
     if image.mode == "RGB":
@@ -56,23 +89,29 @@ def to_rgb(image):
     return image.convert("RGB")
 
 
-def resize(image, height, width):
-    """Return a PIL image resized with Lanczos; the image itself where the size is right already."""
-    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.LANCZOS)
+def planes(image, height, width):
+    """Return an image resized with Lanczos.
+
+    Args:
+        image: (H, W, 3) uint8, or an RGB PIL image.
+        height, width: wanted.
+
+    Returns:
+        (3, height, width) float32 whole numbers, 0 to 255.
+    """
+    values = np.asarray(image)
+    result = np.empty((3, *values.shape[:2]), np.float32)
+    np.copyto(result, values.transpose(2, 0, 1))
+    return lanczos.resize(result, height, width)
 
 
-def pyramid(image, scales):
-    """Return [image, its half, its quarter, ...], `scales` PIL images, each made from the one before it."""
-    levels = [image]
-    width, height = image.size
+def pyramid(finest, scales):
+    """Return [finest, its half, its quarter, ...]: `scales` planes, each made from the one before it."""
+    levels = [finest]
     for scale in range(1, scales):
-        levels.append(resize(levels[-1], height // 2**scale, width // 2**scale))
+        height, width = (size // 2**scale for size in finest.shape[1:])
+        levels.append(lanczos.resize(levels[-1], height, width))
     return levels
-
-
-def mirror(image):
-    """Return a PIL image flipped left to right."""
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
 def read_depth_png(path, wanted_by=None):

@@ -95,8 +95,8 @@ def _luma(image):
 def _turn_hue(image, turn):
     """Return `image` (..., 3, H, W) with its hue turned by `turn` (of the circle), value and saturation kept.
 
-    With hue h in [0, 1), value V and chroma C, a channel is V - C * clamp(2 - |6 frac(h + n) - 2|, 0, 1) with n = 5/6, 3/6,
-    1/6 for red, green, blue (Smith, Color gamut transform pairs, SIGGRAPH 1978, in closed form).
+    With hue h in [0, 1), value V and chroma C, a channel is V - C * clamp(2 - |6 frac(h + n) - 2|, 0, 1) with n = 5/6,
+    3/6, 1/6 for red, green, blue (Smith, Color gamut transform pairs, SIGGRAPH 1978, in closed form).
     """
     red, green, blue = image.unbind(-3)
     value = torch.maximum(torch.maximum(red, green), blue)

@@ -109,8 +109,8 @@ class MonoDataset(Dataset):
         raise NotImplementedError
 
     def open_image(self, path, wanted_by):
-        """Return the RGB PIL image of a file; a place to crop or undistort."""
-        return images.read_rgb(path, wanted_by)
+        """Return a file's pixels, (H, W, 3) uint8 or an RGB PIL image; a place to crop or undistort."""
+        return images.read_pixels(path, wanted_by)
 
     # --- items -----------------------------------------------------------------------------------------------------
 
@@ -151,7 +151,10 @@ class MonoDataset(Dataset):
         return (folder, number, "lr"[side == "l"]) if frame == "s" else (folder, number + frame, side)
 
     def read_frame(self, index, frame):
-        """Return a line's frame (an offset or "s") at scale 0 as a PIL image, neither flipped nor jittered.
+        """Return a line's frame (an offset or "s") at scale 0, neither flipped nor jittered.
+
+        Returns:
+            (3, height, width) float32 whole numbers, 0 to 255.
 
         Raises:
             UserError: the file is missing or damaged; names it and the split line.
@@ -162,7 +165,7 @@ class MonoDataset(Dataset):
         if number < 0:
             raise UserError(f"no frame {number}", wanted_by, f"leave the line out, it has no neighbour {frame}")
         image = self.open_image(self.image_path(folder, number, side), wanted_by)
-        return images.resize(image, self.height, self.width)
+        return images.planes(image, self.height, self.width)
 
     def _wanted_scales(self, kind):
         every = range(self.num_scales)
@@ -176,9 +179,9 @@ class MonoDataset(Dataset):
             return
         image = self.read_frame(index, frame)
         if flip:
-            image = images.mirror(image)
+            image = np.ascontiguousarray(image[:, :, ::-1])
         levels = images.pyramid(image, 1 + max(plain + augmented))
-        tensors = {scale: to_tensor(levels[scale]) for scale in sorted({*plain, *augmented})}
+        tensors = {scale: torch.from_numpy(levels[scale]).div_(255) for scale in {*plain, *augmented}}
         for scale in plain:
             item["color", frame, scale] = tensors[scale]
         for scale in augmented:
@@ -209,9 +212,3 @@ def stereo_transform(side, flip):
     T = torch.eye(4)
     T[0, 3] = -BASELINE if (side == "l") != flip else BASELINE
     return T
-
-
-def to_tensor(image):
-    """Return a PIL image or (H, W, 3) uint8 array as a (3, H, W) float32 tensor in [0, 1]."""
-    values = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    return values.to(torch.float32, memory_format=torch.contiguous_format).div_(255)

@@ -198,10 +198,10 @@ def test_flip_mirrors_the_whole_item(raw):
 
 
 def test_mirroring_and_resizing_commute():
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (375, 1242, 3), np.uint8))
-    for size in ((640, 192), (1024, 320), (416, 128), (320, 96)):
-        resized = images.mirror(images.resize(noise, size[1], size[0]))
-        np.testing.assert_array_equal(resized, images.resize(images.mirror(noise), size[1], size[0]))
+    noise = np.random.default_rng(0).integers(0, 256, (375, 1242, 3), np.uint8)
+    for size in ((192, 640), (320, 1024), (128, 416), (96, 320)):
+        mirrored = images.planes(noise[:, ::-1], *size)
+        np.testing.assert_array_equal(images.planes(noise, *size)[:, :, ::-1], mirrored)
 
 
 def test_jitter_changes_only_what_the_networks_see(raw):
@@ -349,3 +349,38 @@ def test_dataset_travels_to_another_process(raw):
 def test_importing_the_package_loads_no_torch():
     code = "import datasets, datasets.splits, sys; assert 'torch' not in sys.modules; datasets.MonoDataset"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+# --- Lanczos -------------------------------------------------------------------------------------------------------
+
+SIZES = (
+    ((375, 1242), (192, 640)),
+    ((370, 1224), (96, 320)),
+    ((192, 640), (96, 320)),
+    ((61, 97), (33, 40)),
+    ((7, 9), (3, 5)),
+    ((20, 30), (64, 96)),
+    ((30, 50), (30, 20)),
+    ((30, 50), (12, 50)),
+)
+
+
+@pytest.mark.parametrize(("size", "new_size"), SIZES)
+@pytest.mark.parametrize("kind", ["noise", "extremes", "white"])
+def test_resizing_equals_pillow_to_the_bit(size, new_size, kind):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    pixels = {"noise": pixels, "extremes": (pixels & 1) * np.uint8(255), "white": pixels | 255}[kind]
+    expected = Image.fromarray(pixels).resize(new_size[::-1], Image.Resampling.LANCZOS)
+    resized = images.planes(pixels, *new_size)
+    assert resized.dtype == np.float32
+    np.testing.assert_array_equal(resized.transpose(1, 2, 0), np.asarray(expected))
+
+
+def test_jpeg_decoders_agree(raw, kitti_sample):
+    path = kitti_sample / "kitti_raw" / DRIVE / "image_02" / "data" / "0000000005.jpg"
+    np.testing.assert_array_equal(images.read_pixels(path), np.asarray(images.read_rgb(path)))
+    grey = raw / "grey.jpg"
+    picture(0).convert("L").save(grey)
+    np.testing.assert_array_equal(images.read_pixels(grey), np.asarray(images.read_rgb(grey)))
+    picture(0).convert("CMYK").save(grey)
+    np.testing.assert_array_equal(images.read_pixels(grey), np.asarray(images.read_rgb(grey)))
