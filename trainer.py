@@ -8,16 +8,16 @@ import functools
 import hashlib
 import logging
 import os
-import time
 
 import torch
 
 from checkpoints import existing_folder, load_networks, load_pretrained_encoder, read_state, save_networks, write_state
-from datasets import KITTIDepthDataset, KITTIOdomDataset, KITTIRAWDataset
+from datasets import dataset_class
 from datasets.splits import resolve_split
-from errors import UserError, from_os_error
+from errors import UserError
 from files import replacing_folder, sweep, write_json
 from losses import Objective, compute_losses
+from training import guard
 from training import processes as process_group
 from training import state as states
 from training.alarms import Alarms, startup_notices
@@ -32,7 +32,6 @@ from training.validation import choose_metric, is_better, protocol_for, validate
 
 log = logging.getLogger(__name__)
 
-DATASETS = {"kitti": KITTIRAWDataset, "kitti_odom": KITTIOdomDataset, "kitti_depth": KITTIDepthDataset}
 WATCH_STEPS = 50  # steps between looks at the alarms' numbers
 OVERFLOWS = 20  # fp16 steps in a row whose gradients may overflow while the scaler looks for its scale
 
@@ -188,16 +187,14 @@ class Trainer:
             self._stop_unless_finite("gradient", norm, batches)
 
     def _stop_unless_finite(self, what, value, batches):
-        if value - value == 0:
-            return
-        lines = [[self._line(index) for index in batch.get("index", torch.empty(0)).tolist()] for batch in batches]
         path = os.path.join(self.run.path, "not_finite.json") if hasattr(self, "run") else "not_finite.json"
+        guard.stop_unless_finite(what, value, path, lambda: self._report_not_finite(batches))
+
+    def _report_not_finite(self, batches):
+        lines = [[self._line(index) for index in batch.get("index", torch.empty(0)).tolist()] for batch in batches]
         good = self.states.paths() if hasattr(self, "states") else []
-        report = {"what": what, "value": str(value), "epoch": self.epoch, "step": self.step, "samples": lines,
-                  "learning_rates": self._rates(), "last_good_state": good[0] if good else None}  # fmt: skip
-        write_json(path, report)
-        raise UserError(f"the {what} is not finite", f"step {self.step}: {value}",
-                        f"see {path}; lower --lr, or --amp off, and continue with --resume")  # fmt: skip
+        return {"epoch": self.epoch, "step": self.step, "samples": lines, "learning_rates": self._rates(),
+                "last_good_state": good[0] if good else None}  # fmt: skip
 
     def _line(self, index):
         line = self.train_set.lines[index]
@@ -217,42 +214,15 @@ class Trainer:
         """
         self._open_data()
         self.run = RunFolder(self.opt.log_dir, self.opt.model_name)
-        with self._own_folder(), Interruption() as self.interruption:
+        with guard.own_folder(self.run, self.processes, self._where), Interruption() as self.interruption:
             self._begin()
             while self.epoch < self.opt.num_epochs and not self._is_over():
                 self._run_epoch()
             self.log.close()
         log.info("finished after %d steps: weights in %s", self.step, self.run.models)
 
-    @contextlib.contextmanager
-    def _own_folder(self):
-        """Hold the run's folder, and turn another process's death into one line."""
-        if self.processes.is_first:
-            self.run.lock()
-        try:
-            yield
-        except RuntimeError as error:
-            problem = self._outside_cause(error)
-            if problem is None:
-                raise
-            raise problem from error
-        except OSError as error:
-            raise from_os_error(error, self.run.path) from error
-        finally:
-            self.run.unlock()
-
-    def _outside_cause(self, error):
-        """Return the `UserError` behind a RuntimeError that the surroundings caused, or None."""
-        where = f"rank {self.processes.rank} at step {self.step}"
-        if isinstance(error, torch.OutOfMemoryError):
-            return UserError("the GPU's memory is full", where, "lower --batch_size (and raise --grad_accum), or --amp bf16")
-        if "DataLoader worker" in str(error):
-            return UserError("a process that loads data has died", f"{where}: {error}",
-                             "memory may be short: lower --num_workers, and continue with --resume")  # fmt: skip
-        if self.processes.count > 1 and _is_lost_peer(error):
-            return UserError("another process of this run is gone", where,
-                             "see its own message; start all of them again with --resume")  # fmt: skip
-        return None
+    def _where(self):
+        return f"rank {self.processes.rank} at step {self.step}"
 
     def _open_data(self):
         opt = self.opt
@@ -313,7 +283,7 @@ class Trainer:
         self._set_learning_rates()
         self.network.train()
         self.order.begin(self.epoch, self.step_in_epoch * self.opt.grad_accum)
-        for batches, waited in _grouped(self.loader, self.opt.grad_accum, self.bad_samples):
+        for batches, waited in guard.grouped(self.loader, self.opt.grad_accum, self.bad_samples):
             inputs, outputs, losses = self._optimise(batches)
             self.step, self.step_in_epoch = self.step + 1, self.step_in_epoch + 1
             self._report(inputs, outputs, losses, waited)
@@ -439,10 +409,7 @@ class Trainer:
             path, state = self.states.newest()
         else:
             path, state = self.opt.resume, states.read(self.opt.resume)
-        for name, value in self._identity().items():
-            if state["identity"].get(name) != value:
-                raise UserError(f"the run cannot go on with another {name}", f"{value}, was {state['identity'].get(name)}",
-                                "use the same options, data and number of processes, or start a new run")  # fmt: skip
+        guard.check_identity(self._identity(), state["identity"])
         self.network.networks.load_state_dict(state["networks"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
@@ -494,7 +461,7 @@ def make_dataset(opt, lines, objective, is_train):
     keys |= {("color", 0, scale) for scale in objective.scales}  # for the smoothness
     keys |= {("color_aug", frame, 0) for frame in opt.frame_ids}
     kind = functools.partial(
-        DATASETS[opt.dataset], opt.data_path, lines, opt.height, opt.width, frames, max(opt.scales) + 1, is_train,
+        dataset_class(opt.dataset), opt.data_path, lines, opt.height, opt.width, frames, max(opt.scales) + 1, is_train,
         ".png" if opt.png else ".jpg", seed=opt.seed, jitter_per_image=opt.jitter_per_image,
     )  # fmt: skip
     dataset = kind(keys=keys)
@@ -511,21 +478,3 @@ def watch(inputs, outputs, objective):
     if "identity_selection/0" in outputs:
         values["masked"] = 1 - outputs["identity_selection/0"].mean().item()
     return values
-
-
-def _grouped(loader, size, bad_samples):
-    """Yield (batches of one optimiser step, seconds waited for them), leaving out an incomplete last group."""
-    group, began = [], time.monotonic()
-    for batch in loader:
-        group.append(bad_samples.sift(batch))
-        if len(group) == size:
-            waited = time.monotonic() - began
-            yield group, waited
-            group, began = [], time.monotonic()
-
-
-def _is_lost_peer(error):
-    if isinstance(error, torch.distributed.DistError):
-        return True
-    text = str(error).lower()
-    return any(word in text for word in ("connection closed by peer", "connection reset", "gloo", "nccl", "broken pipe"))

@@ -9,6 +9,12 @@ _HOME = {
     "KITTIDepthDataset": "kitti_dataset",
 }
 __all__ = tuple(_HOME)
+KINDS = {"kitti": "KITTIRAWDataset", "kitti_odom": "KITTIOdomDataset", "kitti_depth": "KITTIDepthDataset"}
+
+
+def dataset_class(kind):
+    """Return the class behind a name of `--dataset`."""
+    return __getattr__(KINDS[kind])
 
 
 def __getattr__(name):
