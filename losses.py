@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+import samplewise
 from layers import (
     EPSILON,
     disp_to_depth,
@@ -77,16 +78,45 @@ def compute_losses(inputs, outputs, objective, noise=None):
     """
     if objective.automask and noise is None:
         noise = noise_like_identity(inputs, objective)
+    if samplewise.suits(outputs["disp", objective.scales[0]]):
+        losses, maps = _sample_by_sample(inputs, outputs, objective, noise)
+    else:
+        maps, losses = {}, {}
+        for name, loss, own in _terms(inputs, outputs, objective, noise):
+            losses[name] = loss
+            maps.update(own)
+    losses["loss"] = sum(losses.values()) / len(objective.scales)
+    return maps, losses
+
+
+def _sample_by_sample(inputs, outputs, objective, noise):
+    """As the loop over `_terms` in `compute_losses`, by `samplewise.mean_losses`."""
+    names = ("disp", "cam_T_cam", "axisangle", "translation")
+    predictions = {key: value for key, value in outputs.items() if key[0] in names}
+    masks = outputs.get("predictive_mask", {})
+
+    def terms(index, own):
+        only = slice(index, index + 1)
+        own_inputs = {key: value[only] for key, value in inputs.items() if isinstance(value, torch.Tensor)}
+        own_noise = noise and {scale: value[only] for scale, value in noise.items()}
+        if masks:
+            own["predictive_mask"] = {key: own["predictive_mask", key] for key in masks}
+        return _terms(own_inputs, own, objective, own_noise)
+
+    predictions |= {("predictive_mask", key): value for key, value in masks.items()}
+    return samplewise.mean_losses(terms, predictions)
+
+
+def _terms(inputs, outputs, objective, noise):
+    """Yield (name, loss, maps) of every scale."""
     targets = {}
     for scale in sorted({objective.image_scale(scale) for scale in objective.scales}):
         targets[scale] = _Target(inputs, scale, objective, noise)
-
-    maps, losses = {}, {}
     for scale in objective.scales:
         target = targets[objective.image_scale(scale)]
         disp = outputs["disp", scale].float()
         depth = disp_to_depth(_resized(disp, target.size), objective.min_depth, objective.max_depth)[1]
-        maps["depth", 0, scale] = depth
+        maps = {("depth", 0, scale): depth}
 
         errors = []
         for frame in objective.sources:
@@ -108,9 +138,7 @@ def compute_losses(inputs, outputs, objective, noise=None):
 
         mean_normalised = disp / (disp.mean((2, 3), keepdim=True) + EPSILON)
         smoothness = get_smooth_loss(mean_normalised, inputs["color", 0, scale])
-        losses[f"loss/{scale}"] = loss + objective.smoothness * smoothness / 2**scale
-    losses["loss"] = sum(losses.values()) / len(objective.scales)
-    return maps, losses
+        yield f"loss/{scale}", loss + objective.smoothness * smoothness / 2**scale, maps
 
 
 class _Target:

@@ -5,7 +5,6 @@ differentiation of `plain_photometric_error` keeps some fifteen maps a source an
 """
 
 import torch
-import torch.nn.functional as F
 
 from layers import SSIM_C1, SSIM_C2, local_mean, ssim_error, ssim_from_moments
 
@@ -58,11 +57,15 @@ class PhotometricError(torch.autograd.Function):
 
 def local_mean_adjoint(gradient):
     """Return the transpose of `layers.local_mean` applied to (B, C, H, W): averaged, then the border folded back in."""
-    padded = F.avg_pool2d(F.pad(gradient, (2, 2, 2, 2)), 3, 1)  # (B, C, H + 2, W + 2)
-    rows = padded[:, :, 1:-1].clone()
-    rows[:, :, 1] += padded[:, :, 0]
-    rows[:, :, -2] += padded[:, :, -1]
-    result = rows[..., 1:-1].clone()
-    result[..., 1] += rows[..., 0]
-    result[..., -2] += rows[..., -1]
+    return _sums_of_three(_sums_of_three(gradient * (1 / 9), 3), 2)
+
+
+def _sums_of_three(x, dim):
+    """Return the transpose of reflecting by one and summing windows of three along `dim`."""
+    length = x.shape[dim]
+    result = x.clone()
+    result.narrow(dim, 1, length - 1).add_(x.narrow(dim, 0, length - 1))
+    result.narrow(dim, 0, length - 1).add_(x.narrow(dim, 1, length - 1))
+    result.narrow(dim, 1, 1).add_(x.narrow(dim, 0, 1))  # position -1 is position 1, seen by the window around 0
+    result.narrow(dim, length - 2, 1).add_(x.narrow(dim, length - 1, 1))
     return result

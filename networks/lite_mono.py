@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model_table import MODELS, dilations_for
+from networks.pixel_network import pixel_network
 
 IMAGE_MEAN, IMAGE_STD = 0.45, 0.225  # one grey level for all channels, as in Monodepth2
 EXPANSION = 6  # hidden width of the per-pixel layers over their input
@@ -82,8 +83,14 @@ class DilatedConv(nn.Module):
 
     def forward(self, x):
         y = self.bn1(self.ddwconv(x)).permute(0, 2, 3, 1)  # (B, H, W, C)
-        y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
+        y = _scaled_network(self, y)
         return x + drop_path(y, self.drop_path_rate, self.training).permute(0, 3, 1, 2)
+
+
+def _scaled_network(block, x):
+    """Return gamma * pwconv2(gelu(pwconv1(x))) of a block; gamma is multiplied onto the weights, not onto the pixels."""
+    gamma, first, second = block.gamma, block.pwconv1, block.pwconv2
+    return pixel_network(x, first.weight, first.bias, gamma[:, None] * second.weight, gamma * second.bias)
 
 
 class PositionalEncodingFourier(nn.Module):
@@ -151,7 +158,7 @@ class LGFI(nn.Module):
             tokens = tokens + self.pos_embd(height, width)
         tokens = tokens.reshape(batch, height * width, channels)
         tokens = tokens + self.gamma_xca * self.xca(self.norm_xca(tokens))
-        y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(self.norm(tokens))))
+        y = _scaled_network(self, self.norm(tokens))
         y = drop_path(y, self.drop_path_rate, self.training).view(batch, height, width, channels)
         return x + y.permute(0, 3, 1, 2)  # the block's input, without encoding and attention
 
