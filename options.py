@@ -4,6 +4,7 @@ Free of torch. Options that take yes or no also stand bare: `--png`, `--png true
 """
 
 import argparse
+import math
 import os
 
 from errors import UserError, UserErrors
@@ -223,7 +224,7 @@ def contradictions(opt):
                "give max min cycle for depth, then for pose: 0.0001 5e-6 31 0.0001 1e-5 31")  # fmt: skip
     else:
         for name, (high, low, cycle) in (("depth", opt.lr[:3]), ("pose", opt.lr[3:])):
-            if not (0 <= low <= high and cycle >= 1 and cycle == int(cycle)):
+            if not (0 <= low <= high < math.inf and 1 <= cycle < math.inf and cycle == int(cycle)):
                 yield (f"--lr of {name} is out of range", f"{high} {low} {cycle}",
                        "max must be at least min, min at least 0, the cycle a whole number of epochs")  # fmt: skip
     if not 0 < opt.min_depth < opt.max_depth:
@@ -240,7 +241,13 @@ def contradictions(opt):
         yield "a predictive mask replaces auto-masking", "--predictive_mask", "add --disable_automasking"
     if not 0 <= opt.drop_path < 1:
         yield "--drop_path is a probability below 1", opt.drop_path, "use 0.2"
-    if opt.pred_depth_scale_factor <= 0:
+    for name in ("weight_decay", "disparity_smoothness"):
+        if not 0 <= getattr(opt, name) < math.inf:
+            yield f"--{name} must be a number of at least 0", getattr(opt, name), "leave it out for the published value"
+    folder = os.path.normpath(opt.model_name)
+    if os.path.isabs(folder) or folder.split(os.sep)[0] in (os.curdir, os.pardir):
+        yield "--model_name must name a folder below --log_dir", repr(opt.model_name), "give a name such as mytrain"
+    if not 0 < opt.pred_depth_scale_factor < math.inf:
         yield "--pred_depth_scale_factor must be positive", opt.pred_depth_scale_factor, "use 1"
     if opt.mypretrain and opt.load_weights_folder and "encoder" in opt.models_to_load:
         yield ("two sources for the encoder's weights", "--mypretrain and --load_weights_folder",

@@ -115,7 +115,13 @@ def main(argv=None):
     opt = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         drive = Path(folder) / "drive"
-        write_drive(["--out", str(drive), *["--drives", "1", "--frames", "13", "--width", "128", "--height", "64", "--samples", "1"]])
+        write_drive(
+            [
+                "--out",
+                str(drive),
+                *["--drives", "1", "--frames", "13", "--width", "128", "--height", "64", "--samples", "1"],
+            ]
+        )
         more = ("--num_workers", opt.num_workers)
         signum = signal.Signals[f"SIG{opt.signal}"]
         kill_and_resume(drive, Path(folder) / "runs", opt.kills, signum, opt.longest, opt.seed, more, print)

@@ -59,7 +59,9 @@ def differences(one, other, path=""):
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         if len(one) != len(other):
             return [f"{path}: length"]
-        return [each for i, pair in enumerate(zip(one, other, strict=True)) for each in differences(*pair, f"{path}/{i}")]
+        return [
+            each for i, pair in enumerate(zip(one, other, strict=True)) for each in differences(*pair, f"{path}/{i}")
+        ]
     return [] if one == other else [f"{path}: {one} != {other}"]
 
 

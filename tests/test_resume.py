@@ -96,7 +96,13 @@ def test_what_is_not_a_whole_state_is_refused(tmp_path, change):
     flipped = whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:]
     hostile = b"cos\nsystem\n(S'touch /tmp/hostile'\ntR."
     digest = state.hashlib.sha256(hostile).digest()
-    bad = {"cut": whole[:-3], "flip": flipped, "empty": b"", "foreign": b"x" * 500, "pickle": state.MAGIC + digest + hostile}
+    bad = {
+        "cut": whole[:-3],
+        "flip": flipped,
+        "empty": b"",
+        "foreign": b"x" * 500,
+        "pickle": state.MAGIC + digest + hostile,
+    }
     path.write_bytes(bad[change])
     with pytest.raises(UserError):
         state.read(path)
@@ -111,9 +117,9 @@ def test_no_state_at_all_is_one_line(short_run, capsys):
 def test_another_run_cannot_be_continued(undisturbed, short_run, tmp_path, capsys):
     shutil.copytree(undisturbed, tmp_path / "runs" / "run")
     before = files_below(tmp_path / "runs" / "run" / "states")
-    for more, word in ((("--seed", 4), "seed"), (("--batch_size", 2), "batch_size"), (("--lr", 1, 0, 9, 1, 0, 9), "lr")):
-        assert train.main(short_run(*LONG, "--resume", *more)) == 2
-        assert f"another {word}" in one_line(capsys)
+    for words in ("--seed 4", "--batch_size 2", "--lr 1 0 9 1 0 9", "--no_ssim"):
+        assert train.main(short_run(*LONG, "--resume", *words.split())) == 2
+        assert f"another {words.split()[0][2:]}" in one_line(capsys)
     assert files_below(tmp_path / "runs" / "run" / "states") == before
 
 
@@ -177,7 +183,7 @@ class FailingDisk:
 
     def open(self, *arguments, **settings):
         self.spend()
-        file = open(*arguments, **settings)
+        file = open(*arguments, **settings)  # noqa: SIM115
         return FailingFile(file, self) if "w" in file.mode else file
 
 
@@ -201,13 +207,18 @@ class FailingFile:
         return self.file.write(data)
 
 
+def contents(folder):
+    """Return {name: bytes} of the files of a folder."""
+    return {name: (Path(folder) / name).read_bytes() for name in files_below(folder)}
+
+
 def test_a_write_failing_anywhere_in_a_save_leaves_the_last_good_state(synthetic_drive, tmp_path, monkeypatch):
     run = trainer.Trainer(options(*arguments(synthetic_drive, tmp_path, "--max_steps", 1)))
     run.train()
+    run.step, run.optimisers = 2, {}  # many small saves
     good = newest_state(run.run.path)
-    run.step = 2
     saves = {"state": run._save_state, "weights": lambda: run._save_weights(run.run.weights(0), loss=1.0)}
-    weights = {name: (Path(run.run.weights(0)) / name).read_bytes() for name in files_below(run.run.weights(0))}
+    weights = contents(run.run.weights(0))
     for what, save in saves.items():
         failures = 0
         while True:
@@ -220,14 +231,12 @@ def test_a_write_failing_anywhere_in_a_save_leaves_the_last_good_state(synthetic
                 else:
                     break
             failures += 1
-            assert not differences(newest_state(run.run.path), good)
-            if what == "weights":
-                left = {name: (Path(run.run.weights(0)) / name).read_bytes() for name in files_below(run.run.weights(0))}
-                assert left == weights
-        assert failures > {"state": 5, "weights": 20}[what]
-        if what == "state":
-            assert len(run.states.paths()) == 2
-            good = newest_state(run.run.path)
+            if what == "state":
+                assert not differences(newest_state(run.run.path), good)
+            else:
+                assert contents(run.run.weights(0)) == weights
+        assert failures > {"state": 5, "weights": 10}[what]
+    assert len(run.states.paths()) == 2
 
 
 def test_a_full_disk_stops_the_run_with_one_line_and_it_resumes(undisturbed, short_run, tmp_path, monkeypatch, capsys):
