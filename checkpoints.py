@@ -50,9 +50,13 @@ def read_state(path):
             raise
         fix = "copy or download it again; only plain tensors are loaded"
         raise UserError("not a readable weights file", path, fix) from error
-    if not isinstance(state, dict):
+    if not _is_state_dict(state):
         raise UserError("not a state dict", path, "give a .pth file that holds named tensors")
     return state
+
+
+def _is_state_dict(value):
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
 
 def write_state(path, state):
@@ -183,7 +187,7 @@ def load_depth_network(folder, model, device="cpu", dilations=None):
     path = os.path.join(folder, "encoder.pth")
     state = read_state(path)
     height, width = (_stored_size(state, name, path) for name in ("height", "width"))
-    used = choose_dilations(model, height, width, state.get("dilations"), dilations)
+    used = choose_dilations(model, height, width, stored_dilations(state, path), dilations)
     depth_range = tuple(state.get(name, default) for name, default in zip(("min_depth", "max_depth"), DEPTH_RANGE, strict=True))
     try:
         encoder = LiteMono(model, height, width, drop_path_rate=0.0, dilations=used)
@@ -215,10 +219,20 @@ def _stored_size(state, name, path):
     return value
 
 
+def stored_dilations(state, path):
+    """Return the dilations that an encoder's file holds, three tuples, or None. Raises UserError where they are none."""
+    stored = state.get("dilations")
+    if stored is None:
+        return None
+    stages = stored if isinstance(stored, list | tuple) and len(stored) == 3 else [None]
+    if not all(isinstance(stage, list | tuple) and all(type(d) is int and d > 0 for d in stage) for stage in stages):
+        raise UserError("the encoder file holds no usable dilations", f"{path}: {stored}", "copy or write the file again")
+    return tuple(tuple(stage) for stage in stages)
+
+
 def choose_dilations(model, height, width, stored, wanted):
-    """Return the dilations to build with: `wanted`, else `stored` in the weights, else the published; say what differs."""
+    """Return the dilations to build with: `wanted`, else those `stored`, else the published; say what differs."""
     published = dilations_for(model, height, width)
-    stored = tuple(tuple(stage) for stage in stored) if stored else None
     used = tuple(tuple(stage) for stage in wanted) if wanted else stored or published
     if used != (stored or published):
         log.info("dilations %s from the command line replace %s of the weights", used, stored or published)
@@ -241,7 +255,7 @@ def load_pretrained_encoder(encoder, path):
     """
     state = read_state(path)
     state = state.get("model", state)
-    if not isinstance(state, dict):
+    if not _is_state_dict(state):
         raise UserError("not a state dict", path, "give a file that holds {'model': state dict}")
     tensors = {
         key: value

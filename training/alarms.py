@@ -6,6 +6,8 @@ TensorBoard. Rules about what training should have reached wait for `SETTLE_STEP
 
 import logging
 
+import torch
+
 from training.schedule import late_restart
 
 log = logging.getLogger(__name__)
@@ -19,7 +21,7 @@ STARVING = 0.5  # share of the time spent waiting for data
 
 def collapsed(spread):
     """Judge the disparity's relative standard deviation."""
-    if spread < FLAT_DISPARITY:
+    if not spread >= FLAT_DISPARITY:  # what is no number counts as bad, here and below
         return (f"disparity has collapsed to a constant (relative deviation {spread:.1e}): "
                 "lower the learning rate or start from pre-trained weights")  # fmt: skip
 
@@ -27,21 +29,22 @@ def collapsed(spread):
 def motion(length):
     """Judge the mean length of the predicted translations."""
     if length < SMALL_MOTION:
-        return f"predicted motion vanishes (mean translation {length:.1e}): the frames may not move, or the pose rate is too high"
-    if length > LARGE_MOTION:
+        return (f"predicted motion vanishes (mean translation {length:.1e}): the frames may not move, "
+                "or the pose learning rate is too high")  # fmt: skip
+    if not length <= LARGE_MOTION:
         return f"predicted motion explodes (mean translation {length:.1e}): lower the pose learning rate"
 
 
 def masked(share):
     """Judge the share of pixels that auto-masking takes."""
-    if share > MASKED:
+    if not share <= MASKED:
         return f"auto-masking takes {share:.0%} of the pixels: nearly nothing is left to learn from"
 
 
 def starving(share):
     """Judge the share of the time in which the device waited for data."""
     if share > STARVING:
-        return f"the device waits for data {share:.0%} of the time: add --num_workers, or --cache"
+        return f"the device waits for data {share:.0%} of the time: add --num_workers"
 
 
 STEP_RULES = {"spread": collapsed, "motion": motion, "masked": masked}
@@ -55,7 +58,20 @@ def startup_notices(opt):
             yield ("late_restart", f"the {name} learning rate restarts in epoch {epoch} of {opt.num_epochs}: the last "
                    f"weights will not have settled; a cycle of {opt.num_epochs + 1} fits")  # fmt: skip
     if not opt.mypretrain and not opt.load_weights_folder:
-        yield "no_pretrained_weights", "no pre-trained encoder (--mypretrain): expect about 0.015 higher abs_rel on KITTI"
+        yield ("no_pretrained_weights",
+               "no pre-trained encoder (--mypretrain): expect about 0.015 higher abs_rel on KITTI")  # fmt: skip
+
+
+def watch(inputs, outputs, objective):
+    """Return the numbers that the alarms judge: {"spread", "motion", "masked"}, as far as the run has them."""
+    disp = outputs["disp", 0].detach().float()
+    values = {"spread": (disp.std((1, 2, 3)) / disp.mean((1, 2, 3))).mean().item()}
+    motions = [outputs["translation", 0, frame].detach().norm(dim=-1) for frame in objective.sources if frame != "s"]
+    if motions:
+        values["motion"] = torch.stack(motions).mean().item()
+    if "identity_selection/0" in outputs:
+        values["masked"] = 1 - outputs["identity_selection/0"].mean().item()
+    return values
 
 
 class Alarms:

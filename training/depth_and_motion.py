@@ -8,7 +8,7 @@ import os
 import torch
 from torch import nn
 
-from checkpoints import choose_dilations, existing_folder, read_state
+from checkpoints import choose_dilations, existing_folder, read_state, stored_dilations
 from errors import UserError
 from layers import transformation_from_parameters
 from networks.depth_decoder import DepthDecoder
@@ -89,8 +89,8 @@ class DepthAndMotion(nn.Module):
         for index, frame in enumerate(self.frames[1:]):
             if self.pairs:  # in order of time, so that the network sees motion forwards
                 motion = self._predict((frame, 0) if frame < 0 else (0, frame), inputs, features)
-            axisangle, translation = ((each[:, 0 if self.pairs else index]) for each in (motion if self.pairs else together))
-            axisangle, translation = axisangle.float(), translation.float()
+            which = 0 if self.pairs else index
+            axisangle, translation = (each[:, which].float() for each in (motion if self.pairs else together))
             outputs["axisangle", 0, frame], outputs["translation", 0, frame] = axisangle, translation
             with torch.autocast(axisangle.device.type, enabled=False):
                 transform = transformation_from_parameters(axisangle, translation, frame in self.inverted)
@@ -110,7 +110,8 @@ class DepthAndMotion(nn.Module):
 def _build_encoder(opt):
     stored = None
     if opt.load_weights_folder and "encoder" in opt.models_to_load:
-        stored = read_state(os.path.join(existing_folder(opt.load_weights_folder), "encoder.pth")).get("dilations")
+        path = os.path.join(existing_folder(opt.load_weights_folder), "encoder.pth")
+        stored = stored_dilations(read_state(path), path)
     dilations = choose_dilations(opt.model, opt.height, opt.width, stored, opt.dilations)
     try:
         return LiteMono(opt.model, opt.height, opt.width, opt.drop_path, dilations=dilations)
