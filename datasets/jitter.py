@@ -79,12 +79,24 @@ def apply_batch(images, tables):
     Returns:
         (B, 3, H, W).
     """
-    for step in tables.to(images).unbind(1):
-        gain, grey, mean, hue = (column.view(-1, 1, 1, 1) for column in step.unbind(1))
-        luma = _luma(images)
-        images = (images * gain + luma * grey + luma.mean((-2, -1), keepdim=True) * mean).clamp(0, 1)
-        images = torch.where(hue == 0, images, _turn_hue(images, hue.squeeze(1)))
+    tables = tables.to(images)
+    hue = tables[..., 3]
+    turning = hue != 0
+    before = turning.flip(1).cumsum(1).flip(1) - turning.long() > 0  # (B, 4): the hue is still to be turned
+    none = tables.new_tensor(NONE[0])
+    for step in range(3):
+        images = _mix(images, torch.where(before[:, step, None], tables[:, step], none))
+    turn = hue.sum(1).view(-1, 1, 1, 1)
+    images = torch.where(turn == 0, images, _turn_hue(images, turn.squeeze(1)))
+    for step in range(4):
+        images = _mix(images, torch.where(before[:, step, None] | turning[:, step, None], none, tables[:, step]))
     return images
+
+
+def _mix(images, steps):
+    gain, grey, mean, _ = (column.view(-1, 1, 1, 1) for column in steps.unbind(1))
+    luma = _luma(images)
+    return (images * gain + luma * grey + luma.mean((-2, -1), keepdim=True) * mean).clamp(0, 1)
 
 
 def _luma(image):

@@ -40,8 +40,8 @@ class MonoDataset(Dataset):
             "depth_gt". None: all of them, depth where the data has any.
         seed: of the augmentation.
         jitter_per_image: draw a colour jitter for each frame of an item instead of one for all.
-        on_device: leave all arithmetic to `datasets.on_device.complete`: an item then carries
-            ("color", frame, 0) as uint8 and ("jitter", frame) tables.
+        on_device: leave the arithmetic to `datasets.on_device.complete`: items then carry ("color", frame, 0) as
+            uint8, "flip" and ("jitter", frame) tables instead of colours.
 
     Raises:
         UserError: a line is malformed. No image is looked for until an item asks for it.
@@ -76,7 +76,7 @@ class MonoDataset(Dataset):
         self.on_device = on_device
         self.epoch = 0
         self.cache = None
-        self._scales = {kind: self._wanted_scales(kind) for kind in ("color", "color_aug")}
+        self.wanted = {kind: self._wanted_scales(kind) for kind in ("color", "color_aug")}
         self._cameras = {}
 
     def __len__(self):
@@ -121,6 +121,8 @@ class MonoDataset(Dataset):
         item = {}
         for frame in self.frame_idxs:
             self._add_colours(item, index, frame, flip, jitters[frame])
+        if self.on_device:
+            item["flip"] = torch.tensor(flip)
         self._add_cameras(item, line.folder, flip)
         if "s" in self.frame_idxs:
             item["stereo_T"] = stereo_transform(line.side, flip)
@@ -154,16 +156,23 @@ class MonoDataset(Dataset):
         """Return a line's frame (an offset or "s") at scale 0, neither flipped nor jittered.
 
         Returns:
-            (3, height, width) float32 whole numbers, 0 to 255.
+            (3, height, width) whole numbers, 0 to 255: float32 from a file, a uint8 view from a cache.
 
         Raises:
             UserError: the file is missing or damaged; names it and the split line.
         """
+        stored = self.cache.read(index, frame) if self.cache else None
+        if stored is not None:
+            return stored
         folder, number, side = self.frame_of(index, frame)
         line = self.lines[index]
         wanted_by = f"split line {index + 1}, '{line.folder} {line.frame} {line.side}'"
         if number < 0:
             raise UserError(f"no frame {number}", wanted_by, f"leave the line out, it has no neighbour {frame}")
+        return self.load_frame(folder, number, side, wanted_by)
+
+    def load_frame(self, folder, number, side, wanted_by):
+        """Return a frame's file at scale 0, (3, height, width) float32 whole numbers, 0 to 255. Raises UserError."""
         image = self.open_image(self.image_path(folder, number, side), wanted_by)
         return images.planes(image, self.height, self.width)
 
@@ -174,12 +183,15 @@ class MonoDataset(Dataset):
         return {frame: tuple(s for s in every if (kind, frame, s) in self.keys) for frame in self.frame_idxs}
 
     def _add_colours(self, item, index, frame, flip, table):
-        plain, augmented = self._scales["color"][frame], self._scales["color_aug"][frame]
+        plain, augmented = self.wanted["color"][frame], self.wanted["color_aug"][frame]
         if not plain and not augmented:
             return
         image = self.read_frame(index, frame)
-        if flip:
-            image = np.ascontiguousarray(image[:, :, ::-1])
+        if self.on_device:
+            item["color", frame, 0] = torch.from_numpy(image.astype(np.uint8))
+            item["jitter", frame] = torch.tensor(jitter.NONE) if table is None else torch.from_numpy(table)
+            return
+        image = np.ascontiguousarray(image[:, :, ::-1] if flip else image, dtype=np.float32)
         levels = images.pyramid(image, 1 + max(plain + augmented))
         tensors = {scale: torch.from_numpy(levels[scale]).div_(255) for scale in {*plain, *augmented}}
         for scale in plain:
