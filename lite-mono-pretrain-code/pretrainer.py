@@ -64,7 +64,7 @@ class Pretrainer:
             layer_scale_init_value=opt.layer_scale_init_value,
         ).to(self.device)
         self.autocast = Precision(opt.amp, self.device).autocast
-        self.run = RunFolder(*os.path.split(os.path.abspath(os.path.expanduser(opt.output_dir))))
+        self.run = RunFolder(*os.path.split(os.path.abspath(os.path.expanduser(opt.output_dir))), "--output_dir")
         self.bad_samples = BadSamples(opt.on_bad_sample)
         self.names = None
 
@@ -111,11 +111,18 @@ class Pretrainer:
 
     def _one_after_the_other(self, action):
         """Let the first process act, then the others: it alone speaks of what is wrong, and writes what timm caches."""
-        if not self.processes.is_first:
-            self.processes.wait()
-        action()
-        if self.processes.is_first:
-            self.processes.wait()
+        first = self.processes.is_first
+        try:
+            if not first:
+                self.processes.wait()
+            action()
+            if first:
+                self.processes.wait()
+        except RuntimeError as error:
+            problem = guard.outside_cause(error, f"rank {self.processes.rank}", self.processes.count)
+            if problem is None:
+                raise
+            raise problem from error
 
     def _open_data(self):
         opt = self.opt
@@ -252,15 +259,9 @@ class Pretrainer:
         log.info("epoch %d: training loss %.4f%s", record["epoch"], record["train_loss"], scored)
 
     def _score(self, network):
-        device = next(network.parameters()).device
-        return score(
-            network,
-            map(self.bad_samples.sift, self.val_loader),
-            device,
-            self.autocast if device == self.device else contextlib.nullcontext,
-            self.processes,
-            Progress("evaluation", len(self.val_loader), "batches", quiet=not self.processes.is_first),
-        )
+        batches = map(self.bad_samples.sift, self.val_loader)
+        progress = Progress("evaluation", len(self.val_loader), "batches", quiet=not self.processes.is_first)
+        return score(network, batches, self.device, self.autocast, self.processes, progress)
 
     # --- what stays on disk ----------------------------------------------------------------------------------------
 

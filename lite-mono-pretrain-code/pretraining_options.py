@@ -38,7 +38,7 @@ def _model_options(parser):
     group.add_argument("--input_size", type=positive, default=256, help="image size in pixels, a multiple of 32")
     Parser.flag(group, "model_ema", help="keep an exponential moving average of the weights")
     group.add_argument("--model_ema_decay", type=float, default=0.9995, help="its decay at each optimiser step")
-    Parser.flag(group, "model_ema_force_cpu", help="keep it in the CPU's memory")
+    Parser.flag(group, "model_ema_force_cpu", help="keep it in the CPU's memory, without evaluating it")
     Parser.flag(group, "model_ema_eval", help="evaluate it, too, after each epoch")
 
 
@@ -157,5 +157,8 @@ def contradictions(opt):
         yield "the warm-up takes the whole run", f"{opt.warmup_epochs} of {opt.epochs} epochs", "lower --warmup_epochs"
     if (opt.mixup > 0 or opt.cutmix > 0 or opt.cutmix_minmax) and opt.batch_size % 2:
         yield "mixup pairs images", f"--batch_size {opt.batch_size}", "use an even number"
+    if opt.model_ema_force_cpu and opt.model_ema_eval:
+        yield ("the moving average is evaluated on the training's device", "--model_ema_force_cpu --model_ema_eval",
+               "drop one of them")  # fmt: skip
     if opt.eval and opt.disable_eval:
         yield "nothing is left to do", "--eval --disable_eval", "drop one of them"

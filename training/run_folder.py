@@ -22,10 +22,10 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-he
 
 
 class RunFolder:
-    """Paths of a run; `lock` keeps a second process out."""
+    """Paths of a run; `lock` keeps a second process out. `flag`: the option that names the folder."""
 
-    def __init__(self, log_dir, name):
-        self.name = name
+    def __init__(self, log_dir, name, flag="--model_name"):
+        self.name, self.flag = name, flag
         self.path = os.path.abspath(os.path.join(os.path.expanduser(log_dir), name))
         self.models = os.path.join(self.path, "models")
         self.states = os.path.join(self.path, "states")
@@ -44,13 +44,13 @@ class RunFolder:
         path = f"{self.path}.lock"
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            self._lock = open(path, "w")
+            self._lock = open(path, "w")  # noqa: SIM115 (held until the run ends)
         except OSError as error:
             raise from_os_error(error, path) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            fix = "wait for it, stop it, or choose another --model_name"
+            fix = f"wait for it, stop it, or choose another {self.flag}"
             raise UserError("another process is training in this folder", self.path, fix) from error
 
     def unlock(self):
@@ -69,7 +69,7 @@ class RunFolder:
         if not held:
             return None
         if not {"models", "states", "train"} & set(held):
-            raise UserError("the run's folder holds something else", self.path, "choose another --model_name")
+            raise UserError("the run's folder holds something else", self.path, f"choose another {self.flag}")
         number = 1
         while os.path.exists(f"{self.path}.{number}"):
             number += 1
