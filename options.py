@@ -87,13 +87,14 @@ def _data_options(parser):
     group.add_argument("--data_path", default=os.path.join(ROOT, "kitti_data"), help="root of the data set")
     group.add_argument("--dataset", default="kitti", choices=DATASETS, help="layout and ground truth of the data")
     group.add_argument("--split", default="eigen_zhou",
-                       help="training split: eigen_zhou, eigen_full, odom, benchmark, or a folder with *_files.txt")  # fmt: skip
+                       help="eigen_zhou, eigen_full, odom, benchmark, or a folder with *_files.txt")  # fmt: skip
     Parser.flag(group, "png", help="read .png images instead of .jpg")
     group.add_argument("--height", type=positive, default=192, help="input height, a multiple of 32")
     group.add_argument("--width", type=positive, default=640, help="input width, a multiple of 32")
     group.add_argument("--frame_ids", nargs="+", type=int, default=[0, -1, 1], help="frames to load, 0 first")
     Parser.flag(group, "use_stereo", help="also warp the other camera of the pair")
     Parser.flag(group, "jitter_per_image", help="draw colour jitter for each image instead of once for an item")
+    group.add_argument("--cache", metavar="DIR", help="keep frames decoded and resized here, or in memory: ram")
     group.add_argument("--num_workers", type=whole, default=12, help="processes that load data")
 
 
@@ -161,7 +162,7 @@ def _logging_options(parser):
                        help="continue this run from its newest complete state, or from the one named")  # fmt: skip
     group.add_argument("--val_steps", type=positive, help="also validate every so many steps")
     group.add_argument("--best_metric", default="auto", choices=("auto", "loss", *METRICS),
-                       help="what weights_best follows; auto: abs_rel where ground truth exists, else loss")  # fmt: skip
+                       help="what weights_best follows; auto: abs_rel where there is ground truth, else loss")  # fmt: skip
     group.add_argument("--on_bad_sample", default="stop", choices=("stop", "skip"), help="what a broken image does")
     Parser.flag(group, "check_data", help="verify data_path against the split and stop")
     group.add_argument("--check_decode", default="sample", choices=("none", "sample", "all"),

@@ -52,7 +52,7 @@ class BadSample:
 
 
 class Guarded(Dataset):
-    """A data set whose broken items come as `BadSample` instead of as exceptions, which worker processes would garble."""
+    """A data set whose broken items come as `BadSample`, since worker processes would garble exceptions."""
 
     def __init__(self, dataset):
         self.dataset = dataset
@@ -117,8 +117,8 @@ def make_loader(dataset, workers, device, batch_sampler=None, batch_size=None):
 def _quiet_worker(_):
     """A worker decodes with one thread and leaves interruption to the main process.
 
-    Clusters send SIGTERM to every process of a job; a worker that died of it would take the run down before its state is
-    saved. Workers end by themselves when the main process does.
+    Clusters send SIGTERM to every process of a job; a worker that died of it would take the run down before its
+    state is saved. Workers end by themselves when the main process does.
     """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

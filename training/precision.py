@@ -12,7 +12,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(no_cuda, local_rank=0):
-    """Return the device of this process: the GPU of its local rank where there is one and it is wanted, else the CPU."""
+    """Return this process's device: the GPU of its local rank where there is one and it is wanted, else the CPU."""
     return torch.device("cuda", local_rank) if torch.cuda.is_available() and not no_cuda else torch.device("cpu")
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import logging
 import os
 from typing import NamedTuple
 
@@ -64,6 +65,8 @@ def start(use_cuda):
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     if use_cuda:
         torch.cuda.set_device(local_rank)
+    if int(os.environ.get("RANK", 0)):  # one voice is enough; warnings come from everybody
+        logging.getLogger().setLevel(logging.WARNING)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if use_cuda else "gloo", timeout=TIMEOUT)
     return Processes(dist.get_rank(), local_rank, count)
