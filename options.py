@@ -162,7 +162,7 @@ def _logging_options(parser):
                        help="continue this run from its newest complete state, or from the one named")  # fmt: skip
     group.add_argument("--val_steps", type=positive, help="also validate every so many steps")
     group.add_argument("--best_metric", default="auto", choices=("auto", "loss", *METRICS),
-                       help="what weights_best follows; auto: abs_rel where there is ground truth, else loss")  # fmt: skip
+                       help="what weights_best follows; auto: abs_rel, or loss without ground truth")  # fmt: skip
     group.add_argument("--on_bad_sample", default="stop", choices=("stop", "skip"), help="what a broken image does")
     Parser.flag(group, "check_data", help="verify data_path against the split and stop")
     group.add_argument("--check_decode", default="sample", choices=("none", "sample", "all"),
