@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from errors import UserError
 from fetching import download
-from fetching.amounts import ByteProgress
+from progress import byte_progress
 
 
 class Wanted(NamedTuple):
@@ -71,7 +71,7 @@ def arriving(files, parallel, problems, **patience):
     total = sum(file.size or 0 for file in ahead)
     if not ahead:
         return
-    with ByteProgress("download", total or None, done, stream=sys.stdout) as progress:
+    with byte_progress("download", total or None, done, stream=sys.stdout) as progress:
         pool = concurrent.futures.ThreadPoolExecutor(parallel)
         try:
             while ahead or running:

@@ -2,11 +2,11 @@
 
 import os
 import sys
-import time
 from argparse import SUPPRESS
 
 from errors import UserError, command
 from options import Parser
+from progress import Progress
 
 
 def parser():
@@ -65,22 +65,6 @@ def _present(root, settings):
     return same and os.path.isdir(os.path.join(root, writer.SPLIT))
 
 
-class _Progress:
-    def __init__(self):
-        self._start = self._last = time.monotonic()
-        self._live = sys.stderr.isatty()
-
-    def __call__(self, done, total):
-        now = time.monotonic()
-        if done < total and now - self._last < (0.5 if self._live else 5):
-            return
-        self._last = now
-        left = (now - self._start) * (total - done) / max(done, 1)
-        end = "\r" if self._live and done < total else "\n"
-        line = f"frames {done}/{total}, {now - self._start:.0f} s, {left:.0f} s left   "
-        print(line, end=end, file=sys.stderr, flush=True)
-
-
 @command
 def main(argv=None):
     """Run the command line; returns the exit code."""
@@ -93,7 +77,9 @@ def main(argv=None):
     if _present(options.out, settings) and not options.force:
         print(f"{os.path.join(options.out, writer.DATE)}: already there (--force writes it again)")
     else:
-        writer.write_drives(options.out, settings, options.workers, _Progress())
+        with Progress("frames", options.frames * (options.drives + 1), "frames") as progress:
+            tell = lambda done, total: progress.advance(done - progress.n)  # noqa: E731
+            writer.write_drives(options.out, settings, options.workers, tell)
     for part in (writer.DATE, writer.SPLIT):
         print(os.path.join(options.out, part))
     return 0
