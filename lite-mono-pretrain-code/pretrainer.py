@@ -9,20 +9,21 @@ import time
 import timm
 import torch
 
-import labelled_images as images
 from checkpoints import write_state
 from classifier import load_classifier
 from errors import UserError
 from evaluation.cost import count_multiply_adds, count_parameters
 from files import write_text
-from learner import Learner, NotFinite, mixes
+from learner import Learner, NotFinite
+from pretraining_data import PretrainingData
 from progress import Progress
+from readers import digest
 from scoring import score
 from training import guard
 from training import processes as process_group
 from training import state as states
 from training.interruption import Interrupted, Interruption
-from training.loading import BadSamples, make_loader
+from training.loading import BadSamples
 from training.precision import Precision, choose_device, random_states, restore_random_states, seed_everything, set_up
 from training.run_folder import RunFolder
 from training.run_log import RunLog
@@ -66,7 +67,7 @@ class Pretrainer:
         self.autocast = Precision(opt.amp, self.device).autocast
         self.run = RunFolder(*os.path.split(os.path.abspath(os.path.expanduser(opt.output_dir))), "--output_dir")
         self.bad_samples = BadSamples(opt.on_bad_sample)
-        self.names = None
+        self.data = PretrainingData(opt, self.processes, self.device)
 
     def evaluate(self):
         """Score --resume, or the output folder's best checkpoint, and print the result.
@@ -76,8 +77,8 @@ class Pretrainer:
         """
         best = "checkpoint-best-ema.pth" if self.opt.model_ema_eval else "checkpoint-best.pth"
         path = self.opt.resume or os.path.join(self.run.path, best)
-        self.names = load_classifier(self.network, path, ema=self.opt.model_ema_eval and bool(self.opt.resume))
-        self._one_after_the_other(self._open_validation)
+        self.data.names = load_classifier(self.network, path, ema=self.opt.model_ema_eval and bool(self.opt.resume))
+        self._one_after_the_other(self.data.open_validation)
         self._tell_cost()
         result = self._score(self.network)
         if self.processes.is_first:
@@ -90,11 +91,11 @@ class Pretrainer:
             UserError: images, folders or states are not as they have to be, or a number was not finite.
             Interrupted: a signal asked to stop; the state is saved.
         """
-        self._one_after_the_other(self._open_data)
-        self.learner = Learner(self.opt, self.network, self.device, self.processes, self.steps_per_epoch)
+        self._one_after_the_other(self.data.open_both)
+        self.learner = Learner(self.opt, self.network, self.device, self.processes, self.data.steps_per_epoch)
         seed_everything(self.opt.seed + 1 + self.processes.rank)
         self.epoch, self.step_in_epoch = self.opt.start_epoch, 0
-        self.learner.step = self.epoch * self.steps_per_epoch
+        self.learner.step = self.epoch * self.data.steps_per_epoch
         self.best, self.history = {"top1": -1.0, "ema_top1": -1.0}, []
         with guard.own_folder(self.run, self.processes, self._where), Interruption() as self.interruption:
             self._begin()
@@ -106,8 +107,6 @@ class Pretrainer:
 
     def _where(self):
         return f"rank {self.processes.rank} at step {self.learner.step}"
-
-    # --- data ------------------------------------------------------------------------------------------------------
 
     def _one_after_the_other(self, action):
         """Let the first process act, then the others: it alone speaks of what is wrong, and writes what timm caches."""
@@ -123,47 +122,6 @@ class Pretrainer:
             if problem is None:
                 raise
             raise problem from error
-
-    def _open_data(self):
-        opt = self.opt
-        path = images.find_part(opt, "train")
-        reader = images.open_reader(path)
-        self.names = images.class_names(reader)
-        images.check_classes(self.names, opt.nb_classes, path)
-        self.val_set = None
-        if not opt.disable_eval:
-            self._open_validation()
-        sizes = images.crop_sizes(opt)
-        transforms = [images.make_transform(opt, size, is_training=True) for size in sizes]
-        self.train_set = images.LabelledImages(reader, transforms, self.names, opt.seed)
-        counts = images.batch_sizes(sizes, opt.batch_size, opt.input_size, even=mixes(opt))
-        self.order = images.BatchOrder(len(self.train_set), counts, opt.seed, self.processes)
-        self.steps_per_epoch = len(self.order) // opt.update_freq
-        if not self.steps_per_epoch:
-            held = f"{len(self.train_set)} images, {opt.update_freq} x {opt.batch_size} a step and process"
-            raise UserError("fewer training images than one step takes", held, "lower --batch_size or --update_freq")
-        self.loader = make_loader(self.train_set, opt.num_workers, self._pinned(), batch_sampler=self.order)
-
-    def _open_validation(self):
-        opt = self.opt
-        path = images.find_part(opt, "val")
-        reader = images.open_reader(path)
-        if self.names is None:
-            self.names = images.class_names(reader)
-            images.check_classes(self.names, opt.nb_classes, path)
-        images.check_same_classes(self.names, reader, path)
-        transform = images.make_transform(opt, opt.input_size, is_training=False)
-        self.val_set = images.LabelledImages(reader, [transform], self.names)
-        parts = self.processes.count if opt.dist_eval else 1
-        share = range(self.processes.rank, len(self.val_set), parts) if self.processes.rank < parts else range(0)
-        mine = torch.utils.data.Subset(self.val_set, share)
-        self.val_loader = make_loader(mine, min(opt.num_workers, 4), self._pinned(), batch_size=opt.batch_size)
-
-    def _pinned(self):
-        return self.device if self.opt.pin_mem else torch.device("cpu")
-
-    def _parts(self):
-        return {"train": self.train_set} | ({"val": self.val_set} if self.val_set is not None else {})
 
     # --- epochs ----------------------------------------------------------------------------------------------------
 
@@ -182,12 +140,12 @@ class Pretrainer:
         if not first:
             return
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
-        held = {name: (name, len(part), images.digest(part.reader)) for name, part in self._parts().items()}
+        held = {name: (name, len(part), digest(part.reader)) for name, part in self.data.parts().items()}
         self.run.record(opt, held, device, self.processes.count)
         self._tell_cost()
-        counts = ", ".join(f"{len(part)} {name} images" for name, part in self._parts().items())
+        counts = ", ".join(f"{len(part)} {name} images" for name, part in self.data.parts().items())
         where = f"{self.processes.count} x {device}"
-        log.info("%d classes, %s; %d steps an epoch on %s", opt.nb_classes, counts, self.steps_per_epoch, where)
+        log.info("%d classes, %s; %d steps an epoch on %s", opt.nb_classes, counts, self.data.steps_per_epoch, where)
 
     def _tell_cost(self):
         if self.processes.is_first:
@@ -199,17 +157,17 @@ class Pretrainer:
     def _run_epoch(self):
         opt = self.opt
         self.network.train()
-        self.order.begin(self.epoch, self.step_in_epoch * opt.update_freq)
+        self.data.order.begin(self.epoch, self.step_in_epoch * opt.update_freq)
         began, losses = time.monotonic(), []
-        title, left = f"epoch {self.epoch} of {opt.epochs}", self.steps_per_epoch - self.step_in_epoch
+        title, left = f"epoch {self.epoch} of {opt.epochs}", self.data.steps_per_epoch - self.step_in_epoch
         with Progress(title, left, quiet=not self.processes.is_first) as progress:
-            for batches, waited in guard.grouped(self.loader, opt.update_freq, self.bad_samples):
+            for batches, waited in guard.grouped(self.data.loader, opt.update_freq, self.bad_samples):
                 losses.append(self._learn(batches, waited))
                 progress.advance()
                 if opt.save_ckpt and opt.save_steps and self.learner.step % opt.save_steps == 0:
                     self._save_state()
                 self._stop_if_asked()
-                if self.step_in_epoch == self.steps_per_epoch:
+                if self.step_in_epoch == self.data.steps_per_epoch:
                     break
         self._end_epoch(sum(losses) / max(len(losses), 1), time.monotonic() - began)
 
@@ -232,7 +190,7 @@ class Pretrainer:
         finished, learner = self.epoch, self.learner
         record = {"epoch": finished, "step": learner.step, "train_loss": loss, "learning_rate": learner.rate,
                   "seconds": round(seconds, 1)}  # fmt: skip
-        if self.val_set is not None:
+        if self.data.val_set is not None:
             record |= self._score(self.network)
             if learner.ema is not None and self.opt.model_ema_eval:
                 record |= {f"ema_{name}": value for name, value in self._score(learner.ema.module).items()}
@@ -259,8 +217,8 @@ class Pretrainer:
         log.info("epoch %d: training loss %.4f%s", record["epoch"], record["train_loss"], scored)
 
     def _score(self, network):
-        batches = map(self.bad_samples.sift, self.val_loader)
-        progress = Progress("evaluation", len(self.val_loader), "batches", quiet=not self.processes.is_first)
+        batches = map(self.bad_samples.sift, self.data.val_loader)
+        progress = Progress("evaluation", len(self.data.val_loader), "batches", quiet=not self.processes.is_first)
         return score(network, batches, self.device, self.autocast, self.processes, progress)
 
     # --- what stays on disk ----------------------------------------------------------------------------------------
@@ -269,7 +227,7 @@ class Pretrainer:
         return self.epoch % self.opt.save_ckpt_freq == 0 or self.epoch == self.opt.epochs
 
     def _write_checkpoints(self, record, better):
-        plain = {"epoch": record["epoch"], "classes": self.names, "name": self.opt.model}
+        plain = {"epoch": record["epoch"], "classes": self.data.names, "name": self.opt.model}
         weights = {"model": self.network.state_dict()}
         ema = self.learner.ema.module.state_dict() if self.learner.ema is not None else None
         if self._is_due():
@@ -290,7 +248,7 @@ class Pretrainer:
         """What has to be equal in the run that resumes, as plain values."""
         identity = {name: value for name, value in vars(self.opt).items() if name not in FREE}
         identity["processes"] = self.processes.count
-        return identity | {"training images": images.digest(self.train_set.reader)}
+        return identity | {"training images": digest(self.data.train_set.reader)}
 
     def _save_state(self):
         everyones_chance = self.processes.gather(random_states(self.device))
@@ -300,7 +258,7 @@ class Pretrainer:
                 "progress": [self.epoch, self.step_in_epoch],
                 "best": self.best,
                 "history": self.history,
-                "classes": self.names,
+                "classes": self.data.names,
                 "bad_samples": self.bad_samples.count,
                 "random": everyones_chance,
             })  # fmt: skip

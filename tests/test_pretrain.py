@@ -27,6 +27,7 @@ import timm  # noqa: E402
 
 import classifier  # noqa: E402
 import labelled_images as images  # noqa: E402
+import readers  # noqa: E402
 from checkpoints import load_pretrained_encoder, write_state  # noqa: E402
 from errors import UserError  # noqa: E402
 from learner import Learner  # noqa: E402
@@ -167,10 +168,10 @@ def test_folder_tar_shards_and_zip_hold_the_same_images(three_classes, tmp_path)
                 shard.add(os.path.join(train, name), name)
             for file in sorted(os.listdir(os.path.join(train, name))):
                 packed.write(os.path.join(train, name, file), f"{name}/{file}")
-    readers = [images.open_reader(str(path)) for path in (train, tmp_path / "shards", tmp_path / "train.zip")]
-    for reader in readers:
-        assert images.class_names(reader) == sorted(CLASSES[:3])
-    items = [[images.LabelledImages(reader, [np.asarray])[index] for index in range(12)] for reader in readers]
+    opened = [readers.open_reader(str(path)) for path in (train, tmp_path / "shards", tmp_path / "train.zip")]
+    for reader in opened:
+        assert readers.class_names(reader) == sorted(CLASSES[:3])
+    items = [[images.LabelledImages(reader, [np.asarray])[index] for index in range(12)] for reader in opened]
     keys = [sorted((item["target"], item["image"].tobytes()) for item in each) for each in items]
     assert keys[0] == keys[1] == keys[2]
 
@@ -178,7 +179,7 @@ def test_folder_tar_shards_and_zip_hold_the_same_images(three_classes, tmp_path)
 def test_an_augmented_image_depends_on_seed_epoch_and_number_alone(three_classes):
     opt = options("--aa", "rand-m9-mstd0.5-inc1", "--train_interpolation", "random")
     transform = images.make_transform(opt, (32, 32), is_training=True)
-    dataset = images.LabelledImages(images.open_reader(os.path.join(three_classes, "train")), [transform], seed=3)
+    dataset = images.LabelledImages(readers.open_reader(os.path.join(three_classes, "train")), [transform], seed=3)
     torch.manual_seed(1)
     first = dataset[2, 5, 0]["image"]
     drawn = torch.rand(1)
