@@ -111,11 +111,11 @@ class PositionalEncodingFourier(nn.Module):
         return torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), 2).flatten(1).to(like.dtype)
 
     def forward(self, height, width):
-        """Return the projected code, (H, W, C). The 1x1 convolution of the (y, x) code is a sum over both axes."""
+        """Return the projected code, (H, W, C); rows come before columns in the channels."""
         weight = self.token_projection.weight[:, :, 0, 0]
-        rows = F.linear(self._axis(height, weight), weight[:, : self.HIDDEN])
-        columns = F.linear(self._axis(width, weight), weight[:, self.HIDDEN :], self.token_projection.bias)
-        return rows[:, None] + columns[None]
+        rows = self._axis(height, weight)[:, None].expand(-1, width, -1)
+        columns = self._axis(width, weight)[None].expand(height, -1, -1)
+        return F.linear(torch.cat((rows, columns), -1), weight, self.token_projection.bias)
 
 
 class XCA(nn.Module):

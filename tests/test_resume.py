@@ -144,7 +144,7 @@ def test_a_new_run_sets_an_earlier_one_aside(undisturbed, short_run, tmp_path, c
     shutil.copytree(undisturbed, runs / "run")
     assert train.main(short_run("--max_steps", 1)) == 0
     assert files_below(runs / "run.1" / "states") == files_below(undisturbed / "states")
-    assert "an earlier run stood in" in caplog.text
+    assert "an earlier run stood here" in caplog.text
 
 
 def test_a_folder_that_is_no_run_is_left_alone(short_run, tmp_path, capsys):
@@ -215,7 +215,7 @@ def contents(folder):
 def test_a_write_failing_anywhere_in_a_save_leaves_the_last_good_state(synthetic_drive, tmp_path, monkeypatch):
     run = trainer.Trainer(options(*arguments(synthetic_drive, tmp_path, "--max_steps", 1)))
     run.train()
-    run.step, run.optimisers = 2, {}  # many small saves
+    run.step, run.optimisation.optimisers = 2, {}  # many small saves
     good = newest_state(run.run.path)
     saves = {"state": run._save_state, "weights": lambda: run._save_weights(run.run.weights(0), loss=1.0)}
     weights = contents(run.run.weights(0))
