@@ -14,17 +14,23 @@ REFERENCE = Path(__file__).parent / "reference"
 REFERENCE_RTOL = 1e-6
 
 
-def reference_ground_truth():
-    """The five reference frames' depth maps in Garg's crop, stored as gaps between pixels and depth in millimetres."""
+@pytest.fixture(scope="module")
+def real_ground_truth(published_reference):
+    """Depth maps of the five reference frames."""
     maps = []
-    with np.load(REFERENCE / "evaluation_ground_truth.npz") as stored:
+    with np.load(published_reference / "ground_truth.npz") as stored:
         for i in range(5):
-            gt = np.zeros(stored[f"shape_{i}"], np.float32)
-            index = np.cumsum(np.concatenate([[stored[f"first_{i}"]], stored[f"gap_{i}"].astype(np.int64)]))
-            millimetres = stored[f"high_{i}"].astype(np.int64) * 256 + stored[f"low_{i}"]
-            gt.ravel()[index] = millimetres / 1000
-            maps.append(gt)
+            shape, index, depth = (stored[f"velodyne_depth_{i}_{name}"] for name in ("shape", "index", "depth"))
+            maps.append(np.zeros(shape, np.float32))
+            maps[-1].ravel()[index] = depth
     return maps
+
+
+def made_up_ground_truth():
+    """A sparse depth map of KITTI's size."""
+    rng = np.random.default_rng(5)
+    depth = rng.uniform(3, 70, (375, 1242))
+    return np.where(rng.random(depth.shape) < 0.05, depth, 0).astype(np.float32)
 
 
 def reference_disparities():
@@ -38,8 +44,8 @@ def reference_disparities():
         ("metrics_no_median_scaling", Protocol(median_scaling=False, scale_factor=metrics.STEREO_SCALE)),
     ],
 )
-def test_five_real_frames_score_as_in_the_published_code(key, protocol):
-    results = list(evaluate_images(reference_ground_truth(), reference_disparities(), protocol))
+def test_five_real_frames_score_as_in_the_published_code(key, protocol, real_ground_truth):
+    results = list(evaluate_images(real_ground_truth, reference_disparities(), protocol))
     with np.load(REFERENCE / "evaluation.npz") as stored:
         np.testing.assert_allclose([result.errors for result in results], stored[key], rtol=REFERENCE_RTOL)
         np.testing.assert_allclose(metrics.mean_errors(results), stored[key].mean(axis=0), rtol=REFERENCE_RTOL)
@@ -104,7 +110,7 @@ def test_improved_maps_count_every_known_pixel():
 
 
 def test_median_scaling_forgives_any_scale():
-    gt = reference_ground_truth()[0]
+    gt = made_up_ground_truth()
     disparity = reference_disparities()[0]
     one, other = (evaluate_image(gt, disparity * scale, Protocol()) for scale in (1, 8))
     np.testing.assert_allclose(one.errors, other.errors, rtol=1e-5)
@@ -121,7 +127,7 @@ def test_predictions_are_clamped_to_the_range():
 
 def test_an_image_without_ground_truth_is_left_out_of_the_means():
     empty = np.zeros((375, 1242), np.float32)
-    full = reference_ground_truth()[0]
+    full = made_up_ground_truth()
     disparity = reference_disparities()[0]
     results = list(evaluate_images([empty, full], [disparity, disparity], Protocol()))
     assert results[0].pixels == 0 and np.isnan(results[0].errors).all()
