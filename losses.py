@@ -1,8 +1,8 @@
 """The training objective: view synthesis, photometric error, auto-masking and smoothness.
 
 Zhang et al. (CVPR 2023), section 3.4, after Godard et al. (ICCV 2019), section 3. Dense maps come first, one reduction
-turns them into named terms. Everything is computed in float32, whatever precision the networks ran in; there is no state
-and no batch size, and the tie-breaking noise is an argument.
+turns them into named terms. Everything is computed in float32, whatever precision the networks ran in; there is no
+state and no batch size, and the tie-breaking noise is an argument.
 """
 
 from typing import NamedTuple

@@ -17,8 +17,8 @@ def mean_losses(terms, predictions):
     """Return the named losses of a batch, and maps.
 
     Args:
-        terms: function (index of the sample, {key: tensor (1, ...)}) -> iterable of (name, scalar loss, {key: map}). It is
-            resumed after the gradient of a term was taken, so that a generator need not hold its maps.
+        terms: function (index of the sample, {key: tensor (1, ...)}) -> iterable of (name, scalar loss, {key: map}).
+            It is resumed after the gradient of a term was taken, so that a generator need not hold its maps.
         predictions: {key: tensor (B, ...)} that the losses depend on.
 
     Returns:
@@ -26,7 +26,8 @@ def mean_losses(terms, predictions):
     """
     names, maps = [], []
     values = _MeanLosses.apply(terms, tuple(predictions), names, maps, *predictions.values())
-    return dict(zip(names, values.unbind(), strict=True)), {key: torch.cat([each[key] for each in maps]) for key in maps[0]}
+    losses = dict(zip(names, values.unbind(), strict=True))
+    return losses, {key: torch.cat([each[key] for each in maps]) for key in maps[0]}
 
 
 class _MeanLosses(torch.autograd.Function):

@@ -88,7 +88,7 @@ class DilatedConv(nn.Module):
 
 
 def _scaled_network(block, x):
-    """Return gamma * pwconv2(gelu(pwconv1(x))) of a block; gamma is multiplied onto the weights, not onto the pixels."""
+    """Return gamma * pwconv2(gelu(pwconv1(x))) of a block; gamma goes onto the weights, not onto the pixels."""
     gamma, first, second = block.gamma, block.pwconv1, block.pwconv2
     return pixel_network(x, first.weight, first.bias, gamma[:, None] * second.weight, gamma * second.bias)
 

@@ -1,1 +1,1 @@
-"""Slow, obvious versions of what the project does fast: the tests compare with them, `benchmark.py` measures against them."""
+"""Slow, obvious versions of what is done fast here: tests compare with them, `benchmark.py` measures against them."""

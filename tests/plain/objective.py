@@ -18,8 +18,9 @@ def compute_losses(inputs, outputs, scales=(0, 1, 2), sources=(-1, 1), noise=Non
         errors = []
         for frame in sources:
             grid = project(backproject(depth, inputs["inv_K", 0]), inputs["K", 0], outputs["cam_T_cam", 0, frame], size)
-            warped[frame, scale] = F.grid_sample(inputs["color", frame, 0], grid, padding_mode="border", align_corners=True)
-            errors.append(photometric_error(warped[frame, scale], target))
+            image = F.grid_sample(inputs["color", frame, 0], grid, padding_mode="border", align_corners=True)
+            errors.append(photometric_error(image, target))
+            warped[frame, scale] = image
         identity = torch.cat([photometric_error(inputs["color", frame, 0], target) for frame in sources], 1)
         identity = identity + 1e-5 * (torch.randn(identity.shape) if noise is None else noise)
         least = torch.cat([identity, *errors], 1).min(1)[0]

@@ -1,0 +1,72 @@
+"""benchmark.py: what it writes, what it says, and that plain and fast versions do the same thing."""
+
+import json
+
+import numpy as np
+import pytest
+
+import benchmark
+from benchmarking import parts, timing
+
+
+def test_a_tiny_run_prints_a_table_and_writes_numbers_and_picture(tmp_path, capsys):
+    words = ["--parts", "cost", "ground_truth", "--rounds", "2", "--no_cuda", "--out", str(tmp_path)]
+    assert benchmark.main(words) == 0
+    printed = capsys.readouterr().out
+    assert "| ground truth | one scan | fast |" in printed and "lite-mono-8m 1024x320" in printed
+    written = json.loads((tmp_path / "benchmark.json").read_text())
+    assert written["rounds"] == 2 and written["machine"]["torch"]
+    fast = next(row for row in written["rows"] if row["version"] == "fast")
+    assert fast["low"] <= fast["median"] <= fast["high"] and fast["gain"] > 0
+    assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("part", ["loader", "inference"])
+def test_parts_measure_every_version(part):
+    passes = (("lite-mono-tiny", (64, 96), 1),)
+    settings = benchmark.Settings(1, 1, "lite-mono-tiny", True, False, passes)
+    found = parts.PARTS[part](settings)
+    assert {row.version for row in found} >= {"plain"} and all(row.median > 0 for row in found)
+    assert [row.gain is None for row in found] == [row.version == "plain" for row in found]
+
+
+def test_steps_of_every_version_start_with_the_same_loss():
+    from benchmarking.training_step import make_step
+
+    losses = [make_step(version, "lite-mono-tiny", 1, 64, 96, True)[0]() for version in ("plain", "fast")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)  # drop path draws by itself, the noise is tiny
+
+
+def test_quick_measures_less():
+    assert len(benchmark.forward_passes(quick=True)) < len(benchmark.forward_passes(quick=False)) == 12
+
+
+def test_an_unknown_part_is_one_line(capsys):
+    assert benchmark.main(["--parts", "coffee"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "coffee" in error and error.count("\n") == 1
+
+
+def test_versions_run_in_turn_after_a_warm_up():
+    order = []
+    seconds = timing.in_turn({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
+    assert "".join(order) == "ababab" and [len(each) for each in seconds.values()] == [2, 2]
+
+
+def test_gain_is_against_the_first_version():
+    slow, fast = timing.rows("p", "w", "ms", {"plain": [2.0, 4.0, 6.0], "fast": [1.0, 2.0, 3.0]}, per=1000)
+    assert slow.gain is None and slow.median == 4000 and fast.gain == 2
+    slow, fast = timing.rows("p", "w", "items/s", {"plain": [2.0], "fast": [1.0]}, rate=8)
+    assert (slow.median, fast.median, fast.gain) == (4, 8, 2)
+
+
+def test_plain_projection_equals_the_fast_one():
+    from kitti_utils import project_points
+    from tests.plain.ground_truth import depth_map
+
+    points = np.random.default_rng(0).uniform((-2, -9, -4, 1), (12, 9, 4, 1), (3000, 4)).astype(np.float32)
+    P = np.array([[20, 0, 30, 1], [0, 20, 10, 0], [0, 0, 1, 0]]) @ np.array(
+        [[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, -0.3], [0, 0, 0, 1.0]]
+    )
+    fast = project_points(points[points[:, 0] >= 0], P, 20, 60, vel_depth=True)
+    np.testing.assert_array_equal(depth_map(points, P, 20, 60).astype(np.float32), fast)

@@ -1,0 +1,144 @@
+"""The fast ways of the training step against the plain ones: numbers and gradients."""
+
+import pytest
+import torch
+
+from layers import get_smooth_loss, local_mean, ssim_error
+from losses import Objective, compute_losses, noise_like_identity
+from networks import pixel_network as pixels
+from photometric import PhotometricError, local_mean_adjoint, plain_photometric_error
+from tests.plain import depth_network, objective
+
+HEIGHT, WIDTH = 64, 96
+
+
+def pictures(count, dtype=torch.float64, height=9, width=7):
+    return torch.rand(count, 3, height, width, dtype=dtype, generator=torch.Generator().manual_seed(count))
+
+
+def batch(count=2):
+    from benchmarking.training_step import made_up_batch
+
+    return made_up_batch(count, HEIGHT, WIDTH, "cpu")
+
+
+def predictions(count=2, masked=False):
+    generator = torch.Generator().manual_seed(3)
+    outputs = {("disp", s): torch.rand(count, 1, HEIGHT >> s, WIDTH >> s, generator=generator) for s in range(3)}
+    for frame in (-1, 1):
+        outputs["cam_T_cam", 0, frame] = torch.eye(4) + 0.02 * torch.rand(count, 4, 4, generator=generator)
+    leaves = [value.requires_grad_() for value in outputs.values()]
+    if masked:
+        masks = {("disp", s): torch.rand(count, 2, HEIGHT >> s, WIDTH >> s, generator=generator) for s in range(3)}
+        leaves += [value.requires_grad_() for value in masks.values()]
+        outputs["predictive_mask"] = masks
+    return outputs, leaves
+
+
+def test_local_mean_is_average_pooling_over_the_reflected_image():
+    image = pictures(2).requires_grad_()
+    pooled = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(image, (1, 1, 1, 1), mode="reflect"), 3, 1)
+    torch.testing.assert_close(local_mean(image), pooled)
+    gradient = pictures(2).flip(2)
+    torch.testing.assert_close(local_mean_adjoint(gradient), torch.autograd.grad(pooled, image, gradient)[0])
+
+
+@pytest.mark.parametrize("size", [(3, 3), (2, 5), (9, 7)])
+def test_written_out_gradient_equals_automatic_differentiation(size):
+    image, target = (pictures(count, height=size[0], width=size[1])[:2] for count in (2, 3))
+    image.requires_grad_()
+    gradient = torch.rand(2, 1, *size, dtype=torch.float64)
+    fast = PhotometricError.apply(image, target, local_mean(target), local_mean(target * target))
+    plain = plain_photometric_error(image, target)
+    torch.testing.assert_close(fast, plain)
+    by_fast, by_plain = (torch.autograd.grad(each, image, gradient)[0] for each in (fast, plain))
+    torch.testing.assert_close(by_fast, by_plain)
+
+
+def test_similarity_and_smoothness_equal_the_plain_ones():
+    x, y = pictures(2), pictures(4)[:2]
+    torch.testing.assert_close(ssim_error(x, y), objective.ssim(x, y))
+    torch.testing.assert_close(get_smooth_loss(x[:, :1], y), objective.edge_aware(x[:, :1], y))
+
+
+def test_losses_and_gradients_equal_the_plain_objective():
+    inputs, (outputs, leaves) = batch(), predictions()
+    noise = noise_like_identity(inputs, Objective((0, 1, 2), (-1, 1)), torch.Generator().manual_seed(1))
+    maps, losses = compute_losses(inputs, outputs, Objective((0, 1, 2), (-1, 1)), noise)
+    plain, warped = objective.compute_losses(inputs, outputs, noise=noise[0])
+    torch.testing.assert_close(losses["loss"], plain, rtol=1e-5, atol=0)
+    torch.testing.assert_close(maps["color", 1, 2], warped[1, 2].detach(), rtol=0, atol=1e-4)
+    gradients, by_plain = (torch.autograd.grad(each, leaves) for each in (losses["loss"], plain))
+    for ours, theirs in zip(gradients, by_plain, strict=True):  # float32 moves samples across kinks
+        assert (ours - theirs).norm() < 1e-2 * theirs.norm()
+
+
+@pytest.mark.parametrize("change", [
+    {}, {"average": True}, {"ssim": False}, {"automask": False}, {"v1_multiscale": True},
+    {"automask": False, "masked": True},
+])  # fmt: skip
+def test_sample_by_sample_equals_the_whole_batch(monkeypatch, change):
+    change = dict(change)
+    masked = change.pop("masked", False)
+    inputs, chosen = batch(), Objective((0, 1, 2), (-1, 1), **change)
+    for scale in (1, 2):
+        for frame in (-1, 0, 1):
+            inputs["color", frame, scale] = torch.nn.functional.avg_pool2d(inputs["color", frame, 0], 2**scale)
+        for name in ("K", "inv_K"):
+            inputs[name, scale] = inputs[name, 0]
+    noise = noise_like_identity(inputs, chosen, torch.Generator().manual_seed(1)) if chosen.automask else None
+    results = []
+    for whole in (False, True):
+        if whole:
+            monkeypatch.setattr("samplewise.suits", lambda tensor: False)
+        outputs, leaves = predictions(masked=masked)
+        maps, losses = compute_losses(inputs, outputs, chosen, noise)
+        weighted = losses["loss"] + 2 * losses["loss/1"]
+        results.append((maps, losses, torch.autograd.grad(weighted, leaves)))
+    (maps, losses, gradients), (whole_maps, whole_losses, whole_gradients) = results
+    assert maps.keys() == whole_maps.keys() and losses.keys() == whole_losses.keys()
+    for key in losses:
+        torch.testing.assert_close(losses[key], whole_losses[key])
+    for key in maps:
+        torch.testing.assert_close(maps[key], whole_maps[key].detach())
+    for ours, theirs in zip(gradients, whole_gradients, strict=True):
+        assert (ours - theirs).norm() <= 1e-3 * theirs.norm()
+
+
+@pytest.mark.parametrize("count", [1, 7, 64])
+def test_pixel_network_equals_the_plain_one_in_blocks_of_any_size(monkeypatch, count):
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 4, 8, 5), (30, 5), (30,), (5, 30), (5,))
+    tensors = [torch.randn(shape, dtype=torch.float64, generator=generator, requires_grad=True) for shape in shapes]
+    monkeypatch.setattr(pixels, "_CACHE_BYTES", 30 * 8 * count // torch.get_num_threads())
+    fast, plain = pixels.pixel_network(*tensors), pixels.plain_pixel_network(*tensors)
+    torch.testing.assert_close(fast, plain)
+    gradient = torch.randn(plain.shape, dtype=torch.float64, generator=generator)
+    by_fast, by_plain = (torch.autograd.grad(each, tensors, gradient) for each in (fast, plain))
+    for ours, theirs in zip(by_fast, by_plain, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_networks_equal_the_plain_ones(training):
+    from tests.seeded_folders import seeded_networks
+
+    encoder, decoder = seeded_networks()
+    encoder.train(training)
+    for module in encoder.modules():
+        if hasattr(module, "drop_path_rate"):
+            module.drop_path_rate = 0.0
+    image = batch()["color_aug", 0, 0]
+    results = []
+    for encode, decode in ((encoder, decoder), (lambda x: depth_network.encode(encoder, x),
+                                                lambda x: depth_network.decode(decoder, x))):  # fmt: skip
+        outputs = decode(encode(image))
+        weights = [*encoder.parameters(), *decoder.parameters()]
+        gradients = torch.autograd.grad(sum(each.square().mean() for each in outputs.values()), weights)
+        results.append((outputs, gradients))
+    (ours, by_ours), (plain, by_plain) = results
+    for key in plain:
+        torch.testing.assert_close(ours[key], plain[key], rtol=1e-5, atol=1e-5)
+    largest = max(each.norm() for each in by_plain)
+    for mine, theirs in zip(by_ours, by_plain, strict=True):
+        assert (mine - theirs).norm() < 1e-2 * max(theirs.norm(), 1e-4 * largest)
