@@ -117,8 +117,11 @@ def step(settings):
             process = StepProcess(version, settings.model, settings.batch, 192, 640, settings.no_cuda)
             processes[version] = stack.enter_context(process)
         seconds = in_turn({version: process.step for version, process in processes.items()}, settings.rounds)
-        peaks = {version: process.last["peak_gb"] for version, process in processes.items()}
+        answers = {version: process.answers[1:] for version, process in processes.items()}  # the first warmed up
     result = rows("step", what, "s", seconds)
+    worked = {version: [each["cpu_seconds"] for each in given] for version, given in answers.items()}
+    result += rows("step", what, "s of CPU", worked)
+    peaks = {version: given[-1]["peak_gb"] for version, given in answers.items()}
     for version, peak in peaks.items():
         gain = None if version == "plain" else peaks["plain"] / peak
         result.append(Row("step", what, version, "GB peak", peak, peak, peak, gain))

@@ -1,6 +1,7 @@
 """One training step after another in a process of its own, so that each version's peak memory can be told.
 
-The process takes a step for every line on its standard input and answers with {"seconds", "peak_gb", "loss"}.
+The process takes a step for every line on its standard input and answers with {"seconds", "cpu_seconds", "peak_gb",
+"loss"}. Seconds of the processor tell most on a machine that has other work.
 """
 
 import json
@@ -23,7 +24,7 @@ class StepProcess:
             [sys.executable, "-m", "benchmarking.training_step", *words],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        self.last = {}
+        self.answers = []
 
     def __enter__(self):
         return self
@@ -39,8 +40,8 @@ class StepProcess:
         answer = self.process.stdout.readline()
         if not answer:
             raise RuntimeError(f"the process of the training step ended with code {self.process.wait()}")
-        self.last = json.loads(answer)
-        return self.last["seconds"]
+        self.answers.append(json.loads(answer))
+        return self.answers[-1]["seconds"]
 
 
 def made_up_batch(batch, height, width, device):
@@ -114,15 +115,15 @@ def main():
     version, model, *numbers = sys.argv[1:]
     step, device = make_step(version, model, *map(int, numbers))
     for _ in sys.stdin:
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         loss = step()  # waits for the device, as it reads the loss
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        seconds = time.perf_counter() - began
+        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - worked
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         if device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(device) / 1e9
-        print(json.dumps({"seconds": seconds, "peak_gb": peak, "loss": loss}), flush=True)
+        print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_gb": peak, "loss": loss}), flush=True)
 
 
 if __name__ == "__main__":
