@@ -1,7 +1,7 @@
-"""Weights on disk: the folder `weights_<epoch>/` with one file a network, the interchange format with the published code.
+"""Weights on disk: the folder `weights_<epoch>/`, one file a network, in the published code's format.
 
-`encoder.pth` holds, beside the tensors, the plain entries `height`, `width`, `use_stereo` and `dilations`. Files are read
-without unpickling anything but tensors and plain values; keys and shapes must agree, but for a named few.
+`encoder.pth` holds, beside the tensors, the plain entries `height`, `width`, `use_stereo` and `dilations`. Files are
+read without unpickling anything but tensors and plain values; keys and shapes must agree, but for a named few.
 """
 
 import errno
@@ -29,10 +29,10 @@ DEPTH_RANGE = (0.1, 100.0)  # of the published weights; another one is stored wi
 _DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError,
             OverflowError, AssertionError, struct.error)  # fmt: skip
 PROFILER_ENTRIES = ("total_ops", "total_params")  # a profiler left them in some published files
-CLASSIFIER_ENTRIES = ("head.", "norm.")  # of ImageNet pre-training: classifier and final norm (SPEC of the weights file)
+CLASSIFIER_ENTRIES = ("head.", "norm.")  # of ImageNet pre-training: classifier and final norm
 
 
-# ---------------------------------------------------------------------------------------------------------- files
+# ---------------------------------------------------------------------------------------------------------------- files
 
 
 def read_state(path):
@@ -42,7 +42,7 @@ def read_state(path):
         UserError: the file is missing, truncated, or holds anything but tensors and plain values.
     """
     if not os.path.isfile(path):
-        raise UserError("no such weights file", path, "check the path; a weights folder holds encoder.pth and depth.pth")
+        raise UserError("no such weights file", path, "a weights folder holds encoder.pth and depth.pth")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (*_DAMAGED, OSError) as error:
@@ -123,7 +123,7 @@ def identify_model(state):
     return None
 
 
-# ---------------------------------------------------------------------------------------------------------- folders
+# -------------------------------------------------------------------------------------------------------------- folders
 
 
 class DepthNetwork(NamedTuple):
@@ -188,7 +188,7 @@ def load_depth_network(folder, model, device="cpu", dilations=None):
     state = read_state(path)
     height, width = (_stored_size(state, name, path) for name in ("height", "width"))
     used = choose_dilations(model, height, width, stored_dilations(state, path), dilations)
-    depth_range = tuple(state.get(name, default) for name, default in zip(("min_depth", "max_depth"), DEPTH_RANGE, strict=True))
+    depth_range = state.get("min_depth", DEPTH_RANGE[0]), state.get("max_depth", DEPTH_RANGE[1])
     try:
         encoder = LiteMono(model, height, width, drop_path_rate=0.0, dilations=used)
     except ValueError as error:
@@ -220,13 +220,13 @@ def _stored_size(state, name, path):
 
 
 def stored_dilations(state, path):
-    """Return the dilations that an encoder's file holds, three tuples, or None. Raises UserError where they are none."""
+    """Return the dilations of an encoder's file, three tuples, or None. Raises UserError where they are unusable."""
     stored = state.get("dilations")
     if stored is None:
         return None
     stages = stored if isinstance(stored, list | tuple) and len(stored) == 3 else [None]
     if not all(isinstance(stage, list | tuple) and all(type(d) is int and d > 0 for d in stage) for stage in stages):
-        raise UserError("the encoder file holds no usable dilations", f"{path}: {stored}", "copy or write the file again")
+        raise UserError("the encoder file holds no usable dilations", f"{path}: {stored}", "copy the file again")
     return tuple(tuple(stage) for stage in stages)
 
 
@@ -241,7 +241,7 @@ def choose_dilations(model, height, width, stored, wanted):
     return used
 
 
-# ---------------------------------------------------------------------------------------------------------- pre-training
+# --------------------------------------------------------------------------------------------------------- pre-training
 
 
 def load_pretrained_encoder(encoder, path):

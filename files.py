@@ -44,7 +44,7 @@ def replacing(path, mode="wb", **open_options):
 
 @contextlib.contextmanager
 def replacing_folder(path):
-    """Yield a hidden folder beside `path`; on a clean exit it takes the name `path` (an older one goes), else it vanishes.
+    """Yield a hidden folder beside `path`; on a clean exit it takes that name (an older one goes), else it vanishes.
 
     Raises:
         UserError: as `replacing`.

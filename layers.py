@@ -15,7 +15,7 @@ EPSILON = 1e-7  # keeps divisions by a depth, an angle or a mean finite
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # Wang et al. 2004, eq. 13, for images in [0, 1]
 
 
-# ---------------------------------------------------------------------------------------------------------- depth
+# ---------------------------------------------------------------------------------------------------------------- depth
 
 
 def disp_to_depth(disp, min_depth, max_depth):
@@ -34,7 +34,7 @@ def disp_to_depth(disp, min_depth, max_depth):
     return scaled, 1 / scaled
 
 
-# ---------------------------------------------------------------------------------------------------------- motion
+# --------------------------------------------------------------------------------------------------------------- motion
 
 
 def rot_from_axisangle(vec):
@@ -72,7 +72,7 @@ def transformation_from_parameters(axisangle, translation, invert=False):
     return get_translation_matrix(translation) @ rotation
 
 
-# ---------------------------------------------------------------------------------------------------------- projection
+# ----------------------------------------------------------------------------------------------------------- projection
 
 
 def pixel_grid(height, width, device=None, dtype=torch.float32):
@@ -142,7 +142,7 @@ def warp(image, grid):
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
-# ---------------------------------------------------------------------------------------------------------- similarity
+# ----------------------------------------------------------------------------------------------------------- similarity
 
 
 def local_mean(x):
@@ -207,7 +207,7 @@ def compute_depth_errors(gt, pred):
     return (difference.abs() / gt).mean(), (difference.square() / gt).mean(), rmse, rmse_log, a1, a2, a3
 
 
-# ---------------------------------------------------------------------------------------------------------- classes
+# -------------------------------------------------------------------------------------------------------------- classes
 
 
 class BackprojectDepth(nn.Module):

@@ -237,7 +237,7 @@ def _only_builder(where):
     """Hold the folder's lock, which the system lets go of when a process dies."""
     try:
         os.makedirs(where, exist_ok=True)
-        file = open(os.path.join(where, ".lock"), "a")
+        file = open(os.path.join(where, ".lock"), "a")  # noqa: SIM115 (held until the cache stands)
     except OSError as error:
         raise from_os_error(error, where) from error
     with file:

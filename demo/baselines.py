@@ -2,8 +2,8 @@
 
     python -m demo.baselines --data_path DATA --split SPLIT
 
-A network that has learned to see must beat both on the split's test frames; both are scaled per image by the medians, as
-a network's depth is.
+A network that has learned to see must beat both on the split's test frames; both are scaled per image by the medians,
+as a network's depth is.
 """
 
 import sys

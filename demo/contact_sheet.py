@@ -47,13 +47,14 @@ def sheet(opt):
     lines = split.lines("test")
     truths = load_ground_truth(ground_truth_path(split))
     device = choose_device(opt.no_cuda)
-    before, after = (Predictor(folder, opt.model, device, dilations=opt.dilations) for folder in (opt.before, opt.after))
+    before, after = (Predictor(each, opt.model, device, dilations=opt.dilations) for each in (opt.before, opt.after))
     chosen = np.linspace(0, len(lines) - 1, min(opt.frames, len(lines))).round().astype(int)
     data = KITTIRAWDataset(opt.data_path, lines, after.height, after.width, (0,), 1, keys=[("color", 0, 0)])
     rows = []
     for index in chosen:
         image = data[int(index)]["color", 0, 0][None]
-        pictures = cells(image, before.predict(image), after.predict(image), truths[int(index)], after.network.depth_range)
+        disparities = before.predict(image), after.predict(image)
+        pictures = cells(image, *disparities, truths[int(index)], after.network.depth_range)
         rows.append(np.concatenate(pictures, 1))
     margin = 14
     width = rows[0].shape[1] // len(TITLES)

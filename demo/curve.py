@@ -69,7 +69,8 @@ def draw(path, steps, losses, epochs, steps_per_epoch, baselines):
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(8, 6), sharex=True, layout="constrained")
     above.plot(steps, losses, color="tab:gray")
     above.set_ylabel("training loss")
-    below.plot([epoch * steps_per_epoch for epoch, _ in epochs], [value for _, value in epochs], marker=".", label="network")
+    finished, values = zip(*epochs, strict=True)
+    below.plot([epoch * steps_per_epoch for epoch in finished], values, marker=".", label="network")
     for (name, value), style in zip(baselines.items(), ("--", ":"), strict=False):
         below.axhline(value, color="black", linestyle=style, linewidth=1, label=name)
     below.set_ylim(bottom=0)

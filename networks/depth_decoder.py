@@ -1,4 +1,4 @@
-"""The depth decoder (Zhang et al., CVPR 2023, section 3.2.4): convolutions and bilinear resizing, skips from the encoder.
+"""The depth decoder (Zhang et al., CVPR 2023, section 3.2.4): convolutions, bilinear resizing, the encoder's skips.
 
 Module names are the published checkpoint's file format: `decoder.0` to `decoder.5` are the convolution blocks from the
 deepest level up, two a level; from `decoder.6` on come the disparity heads in the order of `scales`.
@@ -40,7 +40,7 @@ class DepthDecoder(nn.Module):
         self.apply(_initialise)
 
     def forward(self, input_features):
-        """Return {("disp", scale): (B, num_output_channels, H/2^scale, W/2^scale)} in (0, 1), H x W the image's size."""
+        """Return {("disp", scale): (B, num_output_channels, H/2^scale, W/2^scale)} in (0, 1), image size H x W."""
         outputs = {}
         x = input_features[-1]
         for step, level in enumerate(reversed(range(self.levels))):

@@ -65,6 +65,6 @@ class PoseCNN(nn.Module):
 
 
 def split_motions(x, motions):
-    """Average (B, 6 * motions, h, w) over space and split it into axis-angle and translation, (B, motions, 1, 3) each."""
+    """Average (B, 6 * motions, h, w) over space; return axis-angle and translation, (B, motions, 1, 3) each."""
     x = MOTION_SCALE * x.mean((2, 3)).view(-1, motions, 1, 6)
     return x[..., :3], x[..., 3:]

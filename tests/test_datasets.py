@@ -104,7 +104,7 @@ def test_item_has_the_conventional_keys_shapes_and_types(raw):
     assert set(item) == colours | {(k, s) for k in ("K", "inv_K") for s in range(3)} | {"stereo_T", "depth_gt"}
     for key in colours:
         assert item[key].shape == (3, HEIGHT >> key[2], WIDTH >> key[2]) and item[key].is_contiguous()
-        assert item[key].dtype == torch.float32 and 0 <= item[key].min() and item[key].max() <= 1
+        assert item[key].dtype == torch.float32 and item[key].min() >= 0 and item[key].max() <= 1
     np.testing.assert_allclose(item["K", 1] @ item["inv_K", 1], np.eye(4), atol=1e-5)
     assert item["K", 1][0].tolist() == pytest.approx([0.58 * 48, 0, 24, 0])
     assert item["K", 1][1].tolist() == pytest.approx([0, 1.92 * 16, 8, 0])

@@ -1,6 +1,7 @@
 """Ground-truth files: built from scans or improved maps, read back exactly, hostile and broken ones refused."""
 
 import os
+import pathlib
 import pickle
 import zipfile
 
@@ -208,7 +209,7 @@ def test_pickles_of_other_things_are_refused(tmp_path, content):
 
 def test_cut_off_and_foreign_files_are_refused(data, tmp_path):
     path = ground_truth.build(data / "raw", data / "mine", quiet=True)
-    whole = open(path, "rb").read()
+    whole = pathlib.Path(path).read_bytes()
     broken = tmp_path / "broken.npz"
     for content in (whole[: len(whole) // 2], b"", b"nonsense" * 100):
         broken.write_bytes(content)

@@ -132,7 +132,7 @@ def test_poses_on_disk_are_those_of_the_drive(tree):
     np.testing.assert_allclose(rotation @ rotation.transpose(0, 2, 1), np.broadcast_to(np.eye(3), (3, 3, 3)), atol=1e-8)
     assert np.linalg.det(rotation) == pytest.approx(1)
     steps = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1)
-    assert 0.3 < steps.min() and steps.max() < 0.5
+    assert steps.min() > 0.3 and steps.max() < 0.5
 
 
 def test_the_left_picture_is_the_right_one_moved_by_the_true_disparity(drive):
