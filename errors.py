@@ -47,6 +47,7 @@ _ADVICE = {
     errno.EPERM: ("permission denied", "choose a folder you may write to, or change its permissions"),
     errno.ENOENT: ("no such file or folder", "check the path"),
     errno.ENOTDIR: ("a part of the path is not a folder", "check the path"),
+    errno.EEXIST: ("a file stands where a folder is expected", "move it away or choose another folder"),
     errno.EISDIR: ("a folder stands where a file is expected", "check the path"),
     errno.EMFILE: ("too many open files", "raise the limit (ulimit -n) or use fewer workers"),
     errno.EIO: ("the disk reports an input/output error", "check the disk"),

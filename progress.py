@@ -5,6 +5,7 @@ import sys
 from tqdm import tqdm
 
 TERMINAL_PERIOD, FILE_PERIOD = 0.2, 15.0  # seconds between two updates
+PATIENCE = 0.5  # seconds that a job may take without a word
 
 
 class Progress(tqdm):
@@ -15,14 +16,14 @@ class Progress(tqdm):
         total: number of steps; None where nobody knows.
         unit: what a step is, in the plural.
         quiet: print nothing.
-        stream: where to print, stderr by default.
+        stream: where to print, stdout by default: stderr is kept for what is wrong.
         options: of tqdm.
     """
 
     def __init__(self, title, total, unit="steps", quiet=False, stream=None, **options):
-        stream = stream or sys.stderr
+        stream = stream or sys.stdout
         period = TERMINAL_PERIOD if stream.isatty() else FILE_PERIOD
-        options = {"unit": f" {unit}", "mininterval": period, "maxinterval": period, **options}
+        options = {"unit": f" {unit}", "mininterval": period, "maxinterval": period, "delay": PATIENCE, **options}
         super().__init__(desc=title, total=total, disable=quiet, file=stream, **options)
 
     def advance(self, steps=1):

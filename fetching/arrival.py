@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import errno
-import sys
 import threading
 from typing import NamedTuple
 
@@ -71,7 +70,7 @@ def arriving(files, parallel, problems, **patience):
     total = sum(file.size or 0 for file in ahead)
     if not ahead:
         return
-    with byte_progress("download", total or None, done, stream=sys.stdout) as progress:
+    with byte_progress("download", total or None, done) as progress:
         pool = concurrent.futures.ThreadPoolExecutor(parallel)
         try:
             while ahead or running:

@@ -7,7 +7,6 @@ the next archives are already on their way, which keeps the disk space at work s
 
 import contextlib
 import os
-import sys
 
 from errors import UserError
 from fetching import archives, download, kitti_archives
@@ -263,7 +262,7 @@ class Preparation:
         for jpeg in (f"{os.path.splitext(png)[0]}.jpg" for png in pngs):
             if os.path.exists(jpeg) and fault(jpeg):
                 os.unlink(jpeg)
-        with Progress("convert", len(pngs), "images", stream=sys.stdout) as progress:
+        with Progress("convert", len(pngs), "images") as progress:
             convert_all(pngs, keep_png=not self.delete_png, workers=self.workers, each=progress.advance)
         self.say(f"converted {len(pngs)} images" + (f" of {next(iter(drives))}" if len(drives) == 1 else ""))
 
