@@ -1,0 +1,114 @@
+"""Imports go one way, in no circle; commands answer --help without torch; nothing but the trainer trains."""
+
+import ast
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import ROOT
+
+ENTRIES = ("train", "evaluate_depth", "test_simple", "export_gt_depth", "prepare_kitti", "weights", "reproduce")
+# The rooms from the bottom up: a module imports from its own room and the rooms below, at the top of the file.
+FLOORS = (
+    {"errors", "model_table"},
+    {"files", "kitti_utils", "layers", "progress", "samplewise"},
+    {"photometric", "losses", "networks", "datasets", "fetching", "checkpoints", "evaluation", "training", "inference",
+     "options"},
+    {"trainer"},
+)  # fmt: skip
+BOTTOM_OF_TRAINING = {"training", "training.schedule", "training.recipes"}  # plain rules, which the options quote
+
+
+def sources():
+    """Return {module name: path} of the project, tests and the separate pre-training left out."""
+    skipped = {"tests", "tmp", ".venv", "lite-mono-pretrain-code", "docs", "demo"}
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if parts[0] not in skipped and not parts[0].startswith("."):
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+SOURCES = sources()
+
+
+def imports(name, deep=False):
+    """Return the project's modules that a module imports at its top, or anywhere in it."""
+    tree = ast.parse(SOURCES[name].read_text(encoding="utf-8"))
+    package = name if SOURCES[name].name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(tree) if deep else tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            home = ".".join(filter(None, (package if node.level else "", node.module or "")))
+            found |= {home} | {f"{home}.{alias.name}" for alias in node.names}
+    return {each for each in found if each in SOURCES} - {name}
+
+
+def floor(name):
+    top = name.split(".")[0]
+    return next((level for level, rooms in enumerate(FLOORS) if top in rooms), len(FLOORS))
+
+
+def reachable(name, deep):
+    seen, waiting = set(), [name]
+    while waiting:
+        for each in imports(waiting.pop(), deep) - seen:
+            seen.add(each)
+            waiting.append(each)
+    return seen
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_no_module_imports_itself_by_a_detour(name):
+    assert name not in reachable(name, deep=False)
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_imports_point_downwards(name):
+    upwards = {each for each in imports(name) if floor(each) > floor(name)}
+    assert not upwards
+    if floor(name) < floor("trainer"):
+        assert "trainer" not in imports(name, deep=True)
+
+
+def test_options_quote_only_plain_rules():
+    assert {each for each in reachable("options", deep=True) if each.startswith("training")} <= BOTTOM_OF_TRAINING
+
+
+@pytest.mark.parametrize("name", ["evaluate_depth", "test_simple", "export_gt_depth"])
+def test_evaluation_and_prediction_reach_no_trainer(name):
+    reached = reachable(name, deep=True)
+    assert not {each for each in reached if each == "trainer" or each.startswith("training.")} - BOTTOM_OF_TRAINING
+
+
+def test_no_star_imports_and_no_vague_names():
+    vague = {"utils", "helpers", "common", "misc"}
+    for name, path in SOURCES.items():
+        assert not vague & set(name.split(".")), name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)), name
+
+
+def test_modules_say_what_they_own():
+    assert not [name for name, path in SOURCES.items() if not ast.get_docstring(ast.parse(path.read_text("utf-8")))]
+
+
+def test_no_module_shadows_the_standard_library():
+    assert not {name.split(".")[0] for name in SOURCES} & sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("name", [name for name in ENTRIES if name in SOURCES])
+def test_help_comes_without_torch(name):
+    code = (f"import sys; sys.argv = ['{name}.py', '--help']; import {name}\n"
+            f"try: {name}.main(['--help'])\nexcept SystemExit as end: assert not end.code\n"
+            "assert 'torch' not in sys.modules")  # fmt: skip
+    began = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr
+    assert "usage:" in ended.stdout
+    assert time.monotonic() - began < 10  # well below a second on an idle machine
