@@ -65,6 +65,10 @@ class DepthwiseConv(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, groups=channels, bias=False)
 
     def forward(self, x):
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # In bf16, oneDNN leaves parts of a dilated depthwise weight gradient unset (torch 2.11 to 2.15).
+            with torch.autocast("cpu", enabled=False):
+                return self.conv(x.float())
         return self.conv(x)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import train
+from networks.lite_mono import DepthwiseConv
 from tests.short_runs import arguments, newest_state, options
 from tests.two_processes import batch
 from trainer import Trainer
@@ -33,7 +34,7 @@ def full():
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_a_short_run_reaches_the_same_loss(full, amp):
     reduced = losses_of(amp)
-    assert full[-1] < 0.97 * full[0]  # it learns at all
+    assert full[-1] < 0.98 * full[0]  # it learns at all
     assert reduced[-1] == pytest.approx(full[-1], rel=NOISE)
 
 
@@ -76,3 +77,23 @@ def test_random_states_come_back():
     first = draw()
     restore_random_states(states, torch.device("cpu"))
     assert draw() == first
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 3, 6])
+def test_dilated_convolutions_have_their_gradient_in_bf16(dilation):
+    # On the CPU, torch 2.11 to 2.15 leave parts of it unset, so that it holds whatever freed memory held.
+    torch.manual_seed(0)
+    layer = DepthwiseConv(64, dilation)
+    image = torch.rand(2, 64, 12, 40).contiguous(memory_format=torch.channels_last)
+    weights = torch.randn(2, 64, 12, 40)
+    gradients = []
+    for enabled in (False, True, True, True):
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            result = layer(image)
+        (result.float() * weights).sum().backward()
+        gradients.append(layer.conv.weight.grad)
+        junk = [torch.full((64, 1, 3, 3), 1e30) for _ in range(3)]
+        del junk
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient, gradients[0], rtol=0, atol=0.02 * gradients[0].abs().max().item())
