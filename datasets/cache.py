@@ -234,7 +234,7 @@ def _find_or_build(where, recipe, workers, quiet):
 
 @contextlib.contextmanager
 def _only_builder(where):
-    """Hold the folder's lock, which the system lets go of when a process dies."""
+    """Hold the folder's lock, which the system lets go of when a process dies; workers do not inherit it."""
     try:
         os.makedirs(where, exist_ok=True)
         file = open(os.path.join(where, ".lock"), "a")  # noqa: SIM115 (held until the cache stands)
@@ -242,10 +242,10 @@ def _only_builder(where):
         raise from_os_error(error, where) from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             log.info("cache: another process works in %s, waiting for it", where)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.lockf(file, fcntl.LOCK_EX)
         yield
 
 

@@ -5,6 +5,8 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,10 @@ import files
 import train
 import trainer
 from errors import UserError
+from tests.conftest import ROOT
 from tests.kill_and_resume import kill_and_resume
 from tests.short_runs import arguments, assert_same_end, differences, files_below, newest_state, one_line, options
 from training import state
-from training.run_folder import RunFolder
 
 LONG = ("--num_epochs", 2, "--drop_path", 0.3, "--lr", 1e-3, 1e-5, 3, 1e-3, 1e-5, 3)
 STEPS = 6  # of LONG
@@ -265,11 +267,14 @@ def test_an_unwritable_log_dir_is_one_line(short_run, tmp_path, capsys, place):
 
 
 def test_a_second_process_in_the_folder_is_refused(short_run, tmp_path, capsys):
-    first = RunFolder(tmp_path / "runs", "run")
-    first.lock()
-    assert train.main(short_run()) == 2
-    assert "another process is training in this folder" in one_line(capsys)
-    first.unlock()
+    code = "import sys; from training.run_folder import RunFolder; run = RunFolder(sys.argv[1], 'run'); run.lock(); "
+    code += "print(1, flush=True); input()"
+    command = [sys.executable, "-c", code, str(tmp_path / "runs")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as first:
+        assert first.stdout.readline() == "1\n"
+        assert train.main(short_run()) == 2
+        assert "another process is training in this folder" in one_line(capsys)
+        first.communicate("\n")
     assert train.main(short_run("--max_steps", 1)) == 0
 
 

@@ -48,7 +48,7 @@ class RunFolder:
         except OSError as error:
             raise from_os_error(error, path) from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             fix = f"wait for it, stop it, or choose another {self.flag}"
             raise UserError("another process is training in this folder", self.path, fix) from error
