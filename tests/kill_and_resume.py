@@ -8,6 +8,7 @@ Processes are forked from this one, so that a life costs no start of Python; not
 
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -97,6 +98,7 @@ def kill_and_resume(data, folder, kills, signum=signal.SIGKILL, longest=None, se
             killed += not ended
             assert ended or code in EXPECTED_ENDS[signum], f"a life ended with {code}"
         assert_same_end(folder / "undisturbed" / "run", home / "run")
+        shutil.rmtree(home)
         runs += 1
         tell(f"run {runs}: {lives} lives, {killed} of {kills} kills, the end equals the undisturbed run's")
 
