@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
@@ -278,17 +279,19 @@ def test_a_second_process_in_the_folder_is_refused(short_run, tmp_path, capsys):
     assert train.main(short_run("--max_steps", 1)) == 0
 
 
-def test_sigterm_saves_and_exits_with_its_code(undisturbed, short_run, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_sigterm_saves_and_exits_with_its_code(undisturbed, short_run, tmp_path, monkeypatch, capsys, workers):
     whole = trainer.Trainer._optimise
 
     def optimise(self, batches):
-        if self.step == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
+        if self.step == 4:  # to every process, as clusters do
+            for pid in (*(child.pid for child in multiprocessing.active_children()), os.getpid()):
+                os.kill(pid, signal.SIGTERM)
         return whole(self, batches)
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer.Trainer, "_optimise", optimise)
-        assert train.main(short_run(*LONG)) == 128 + signal.SIGTERM
+        assert train.main(short_run(*LONG, "--num_workers", workers)) == 128 + signal.SIGTERM
     assert "stopped by SIGTERM" in capsys.readouterr().out
     assert newest_state(tmp_path / "runs" / "run")["progress"] == [1, 2, 5]
     assert train.main(short_run(*LONG, "--resume")) == 0
