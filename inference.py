@@ -2,6 +2,7 @@
 
 import torch
 
+from allocator import keep_freed_memory
 from errors import UserError
 
 
@@ -28,6 +29,8 @@ class Predictor:
         from checkpoints import load_depth_network
 
         self.device = torch.device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.network = load_depth_network(folder, model, device=self.device, dilations=dilations)
         if 0 not in self.network.decoder.scales:
             raise UserError("the weights predict no disparity at full size", folder, "train with scale 0 in --scales")

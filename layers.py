@@ -111,26 +111,6 @@ def project(points, K, T, height, width):
     return _normalise(pixels.reshape(-1, 2, height, width)).permute(0, 2, 3, 1)
 
 
-def reprojection_grid(depth, K, inv_K, T):
-    """Return where the target's pixels lie in the source image: `project(backproject(depth))` in one affine step.
-
-    K T K^-1 applied to (x, y, 1) is affine in x and y, so no list of points is built.
-
-    Args:
-        depth: (B, 1, H, W) of the target; K, inv_K, T: (B, 4, 4), T = T_source_target.
-
-    Returns:
-        sampling grid (B, H, W, 2), as `project`.
-    """
-    height, width = depth.shape[-2:]
-    x, y = pixel_grid(height, width, depth.device, depth.dtype)
-    motion = K @ T
-    matrix = (motion[:, :3, :3] @ inv_K[:, :3, :3])[..., None, None]  # (B, 3, 3, 1, 1)
-    rays = matrix[:, :, 0] * x + (matrix[:, :, 1] * y + matrix[:, :, 2])  # (B, 3, H, W)
-    camera = depth * rays + motion[:, :3, 3, None, None]
-    return _normalise(camera[:, :2] / (camera[:, 2:] + EPSILON)).permute(0, 2, 3, 1)
-
-
 def _normalise(pixels):
     height, width = pixels.shape[-2:]
     size = torch.tensor([width - 1, height - 1], device=pixels.device, dtype=pixels.dtype).view(1, 2, 1, 1)
@@ -166,14 +146,9 @@ def ssim_error(x, y):
         (B, C, H, W). Source: Wang et al. 2004, eq. 13, over 3x3 windows; Godard et al. 2017, eq. 1.
     """
     mean_x, mean_y = local_mean(x), local_mean(y)
-    return ssim_from_moments(mean_x, mean_y, local_mean(x * x), local_mean(y * y), local_mean(x * y))
-
-
-def ssim_from_moments(mean_x, mean_y, mean_xx, mean_yy, mean_xy):
-    """Return `ssim_error` from the local means of x, y, x^2, y^2 and xy, all (B, C, H, W)."""
     product, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
-    numerator = (2 * product + SSIM_C1) * (2 * (mean_xy - product) + SSIM_C2)
-    denominator = (squares + SSIM_C1) * (mean_xx + mean_yy - squares + SSIM_C2)
+    numerator = (2 * product + SSIM_C1) * (2 * (local_mean(x * y) - product) + SSIM_C2)
+    denominator = (squares + SSIM_C1) * (local_mean(x * x) + local_mean(y * y) - squares + SSIM_C2)
     return ((1 - numerator / denominator) / 2).clamp(0, 1)
 
 

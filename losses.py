@@ -15,12 +15,11 @@ from layers import (
     EPSILON,
     disp_to_depth,
     get_smooth_loss,
-    local_mean,
-    reprojection_grid,
     transformation_from_parameters,
     warp,
 )
-from photometric import PhotometricError
+from photometric import PhotometricError, local_sum
+from reprojection import reprojection_grid
 
 AUTOMASK_NOISE = 1e-5  # breaks ties between identical frames
 MASK_WEIGHT = 0.2  # of the predictive mask's cross entropy, after Zhou et al. 2017
@@ -142,13 +141,13 @@ def _terms(inputs, outputs, objective, noise):
 
 
 class _Target:
-    """Frame 0 at one image size, with all that does not depend on the networks: local means and identity error."""
+    """Frame 0 at one image size, with all that does not depend on the networks: local sums and identity error."""
 
     def __init__(self, inputs, scale, objective, noise):
         self.scale, self.ssim = scale, objective.ssim
         self.image = inputs["color", 0, scale]
         self.size = tuple(self.image.shape[-2:])
-        self.moments = (local_mean(self.image), local_mean(self.image.square())) if self.ssim else None
+        self.sums = (local_sum(self.image), local_sum(self.image.square())) if self.ssim else None
         self.identity = None
         if objective.automask:
             with torch.no_grad():
@@ -158,7 +157,7 @@ class _Target:
                 self.identity = (errors + AUTOMASK_NOISE * noise[scale]).amin(1, keepdim=True)
 
     def error(self, image):
-        return PhotometricError.apply(image, self.image, *self.moments) if self.ssim else l1_error(image, self.image)
+        return PhotometricError.apply(image, self.image, *self.sums) if self.ssim else l1_error(image, self.image)
 
 
 def l1_error(image, target):

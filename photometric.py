@@ -1,12 +1,16 @@
 """The photometric error of an image against a target, 0.85 SSIM + 0.15 L1, with its gradient written out.
 
-`PhotometricError` keeps only the images and the target's local means for the backward pass, where automatic
-differentiation of `plain_photometric_error` keeps some fifteen maps a source and scale. Both give the same numbers.
+`PhotometricError` keeps the three derivatives of SSIM by its local sums; automatic differentiation of
+`plain_photometric_error` keeps some fifteen maps a source and scale. Both give the same numbers.
+
+With sums s over the nine pixels of a window instead of means, SSIM = A1 A2 / (B1 B2) with
+A1 = 2 s_x s_y + 81 C1, A2 = 2 (9 s_xy - s_x s_y) + 81 C2, B1 = s_x^2 + s_y^2 + 81 C1 and
+B2 = 9 (s_xx + s_yy) - s_x^2 - s_y^2 + 81 C2 (Wang et al. 2004, eq. 13, over 3x3 windows).
 """
 
 import torch
 
-from layers import SSIM_C1, SSIM_C2, local_mean, ssim_error, ssim_from_moments
+from layers import SSIM_C1, SSIM_C2, ssim_error
 
 SSIM_WEIGHT = 0.85  # alpha of Godard et al. 2017, eq. 1
 
@@ -20,52 +24,70 @@ def plain_photometric_error(image, target):
 class PhotometricError(torch.autograd.Function):
     """`plain_photometric_error(image, target)`; differentiable with respect to `image` alone.
 
-    `apply(image, target, mean_target, mean_target_squared)`: the last two are `local_mean` of target and its square.
+    `apply(image, target, sum_target, sum_target_squared)`: the last two are `local_sum` of target and its square.
     """
 
     @staticmethod
-    def forward(ctx, image, target, mean_target, mean_square):
-        ctx.save_for_backward(image, target, mean_target, mean_square)
-        means = local_mean(image), mean_target, local_mean(image * image), mean_square, local_mean(image * target)
-        ssim = ssim_from_moments(*means).mean(1, keepdim=True)
-        return SSIM_WEIGHT * ssim + (1 - SSIM_WEIGHT) * (image - target).abs().mean(1, keepdim=True)
+    def forward(ctx, x, y, sum_y, sum_yy):
+        sum_x = local_sum(x)
+        product, squares = sum_x * sum_y, (sum_x * sum_x).addcmul_(sum_y, sum_y)
+        a2 = local_sum(x * y).mul_(9).sub_(product).mul_(2).add_(81 * SSIM_C2)
+        a1 = product.mul_(2).add_(81 * SSIM_C1)
+        b2 = local_sum(x * x).add_(sum_yy).mul_(9).sub_(squares).add_(81 * SSIM_C2)
+        b1 = squares.add_(81 * SSIM_C1)
+        scale = (b1 * b2).reciprocal_()
+        ssim = (a1 * a2).mul_(scale)
+        difference = x - y
+        error = ssim.mul(-0.5).add_(0.5).clamp_(0, 1).mean(1, keepdim=True).mul_(SSIM_WEIGHT)
+        error.add_(difference.abs().mean(1, keepdim=True), alpha=1 - SSIM_WEIGHT)
+        if ctx.needs_input_grad[0]:
+            by_sum = ((a2 - a1).mul_(sum_y)).sub_((b2 - b1).mul_(ssim).mul_(sum_x)).mul_(scale).mul_(2)
+            by_sum_xx = (b1 * ssim).mul_(scale).mul_(-9)
+            by_sum_xy = a1.mul_(scale).mul_(18)
+            # One where the clamp lets the gradient through, -1 <= SSIM <= 1, else zero: faster on a CPU than booleans.
+            inside = ssim.abs_().neg_().add_(1).sign_().add_(1).clamp_(max=1)
+            ctx.save_for_backward(x, y, by_sum, by_sum_xx, by_sum_xy, inside, difference)
+        return error
 
     @staticmethod
     def backward(ctx, gradient):
-        """With means m, SSIM = A1 A2 / (B1 B2); its derivatives by m_x, m_xx, m_xy pass through the adjoint mean."""
-        image, target, mean_y, mean_yy = ctx.saved_tensors
-        channels = image.shape[1]
-        mean_x = local_mean(image)
-        product, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
-        a1 = 2 * product + SSIM_C1
-        a2 = 2 * (local_mean(image * target) - product) + SSIM_C2
-        b1 = squares + SSIM_C1
-        b2 = local_mean(image * image) + mean_yy - squares + SSIM_C2
-        scale = 1 / (b1 * b2)
-        ssim = a1 * a2 * scale
-        inside = (ssim >= -1) & (ssim <= 1)  # where the clamp of (1 - SSIM) / 2 lets the gradient through
-        outer = torch.where(inside, gradient * (-0.5 * SSIM_WEIGHT / channels), 0)
-        by_mean = outer * (2 * mean_y * (a2 - a1) * scale - 2 * mean_x * ssim * (1 / b1 - 1 / b2))
-        by_square = outer * (-ssim / b2)
-        by_product = outer * (2 * a1 * scale)
-        result = local_mean_adjoint(by_mean)
-        result += 2 * image * local_mean_adjoint(by_square)
-        result += target * local_mean_adjoint(by_product)
-        result += torch.sign(image - target) * (gradient * ((1 - SSIM_WEIGHT) / channels))
-        return result, None, None, None
+        x, y, by_sum, by_sum_xx, by_sum_xy, inside, difference = ctx.saved_tensors
+        channels = x.shape[1]
+        outer = inside * (gradient * (-0.5 * SSIM_WEIGHT / channels))
+        result = local_sum_adjoint(by_sum_xx * outer).mul_(x).mul_(2)
+        result += local_sum_adjoint(by_sum * outer)
+        result.addcmul_(y, local_sum_adjoint(by_sum_xy * outer))
+        return result.add_(difference.sign().mul_(gradient * ((1 - SSIM_WEIGHT) / channels))), None, None, None
 
 
-def local_mean_adjoint(gradient):
-    """Return the transpose of `layers.local_mean` applied to (B, C, H, W): averaged, then the border folded back in."""
-    return _sums_of_three(_sums_of_three(gradient * (1 / 9), 3), 2)
+def local_sum(x):
+    """Return the sum over each pixel's 3x3 window, (B, C, H, W), of an image reflected at its border."""
+    return _sum_of_three(_sum_of_three(x, 3), 2)
 
 
-def _sums_of_three(x, dim):
-    """Return the transpose of reflecting by one and summing windows of three along `dim`."""
-    length = x.shape[dim]
-    result = x.clone()
-    result.narrow(dim, 1, length - 1).add_(x.narrow(dim, 0, length - 1))
-    result.narrow(dim, 0, length - 1).add_(x.narrow(dim, 1, length - 1))
-    result.narrow(dim, 1, 1).add_(x.narrow(dim, 0, 1))  # position -1 is position 1, seen by the window around 0
-    result.narrow(dim, length - 2, 1).add_(x.narrow(dim, length - 1, 1))
+def local_sum_adjoint(gradient):
+    """Return the transpose of `local_sum` applied to (B, C, H, W)."""
+    return _sum_of_three_adjoint(_sum_of_three_adjoint(gradient, 2), 3)
+
+
+def _sum_of_three(x, dim):
+    """Sum windows of three along `dim`; what lies beyond an end is the end's inner neighbour."""
+    last = x.shape[dim] - 1
+    result = torch.empty_like(x)
+    torch.add(x.narrow(dim, 0, last - 1), x.narrow(dim, 2, last - 1), out=result.narrow(dim, 1, last - 1))
+    torch.mul(x.select(dim, 1), 2, out=result.select(dim, 0))
+    torch.mul(x.select(dim, last - 1), 2, out=result.select(dim, last))
+    return result.add_(x)
+
+
+def _sum_of_three_adjoint(x, dim):
+    """The transpose of `_sum_of_three`: the same, but an end passes its value on to its inner neighbour once more."""
+    last = x.shape[dim] - 1
+    result = torch.empty_like(x)
+    torch.add(x.narrow(dim, 0, last - 1), x.narrow(dim, 2, last - 1), out=result.narrow(dim, 1, last - 1))
+    result.select(dim, 0).copy_(x.select(dim, 1))
+    result.select(dim, last).copy_(x.select(dim, last - 1))
+    result.add_(x)
+    result.select(dim, 1).add_(x.select(dim, 0))
+    result.select(dim, last - 1).add_(x.select(dim, last))
     return result

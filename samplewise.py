@@ -6,6 +6,8 @@ outputs to the losses shrinks to the gradients by these outputs. Only means over
 
 import torch
 
+import side_by_side
+
 
 def suits(tensor):
     """Return whether losses of this tensor are best taken sample by sample: when training on a CPU."""
@@ -27,30 +29,18 @@ def mean_losses(terms, predictions):
     names, maps = [], []
     values = _MeanLosses.apply(terms, tuple(predictions), names, maps, *predictions.values())
     losses = dict(zip(names, values.unbind(), strict=True))
-    return losses, {key: torch.cat([each[key] for each in maps]) for key in maps[0]}
+    return losses, {key: torch.cat([each.pop(key) for each in maps]) for key in list(maps[0])}
 
 
 class _MeanLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx, terms, keys, names, maps, *tensors):
-        count, values = len(tensors[0]), []
-        gradients = []  # one list a term, a tensor or None for each of `tensors`
-        for index in range(count):
-            with torch.enable_grad():
-                leaves = [tensor[index : index + 1].detach().requires_grad_() for tensor in tensors]
-                maps.append({})
-                for number, (name, loss, own) in enumerate(terms(index, dict(zip(keys, leaves, strict=True)))):
-                    if index == 0:
-                        names.append(name)
-                        values.append(0.0)
-                        gradients.append([None] * len(tensors))
-                    maps[index].update((key, each.detach()) for key, each in own.items())
-                    values[number] = values[number] + loss.detach() / count
-                    for place, part in enumerate(torch.autograd.grad(loss, leaves, allow_unused=True)):
-                        if part is not None:
-                            _store(gradients[number], place, tensors[place], index, part / count)
-        ctx.gradients = gradients
-        return torch.stack(values)
+        samples = side_by_side.each(lambda index: _Sample(terms, keys, tensors, index), range(len(tensors[0])))
+        names += samples[0].names
+        maps += [sample.maps for sample in samples]
+        by_term = list(zip(*(sample.gradients for sample in samples), strict=True))  # [term][sample][tensor]
+        ctx.gradients = [[_joined(parts) for parts in zip(*term, strict=True)] for term in by_term]
+        return torch.stack([sum(values) / len(samples) for values in zip(*(s.values for s in samples), strict=True)])
 
     @staticmethod
     def backward(ctx, by_values):
@@ -62,7 +52,19 @@ class _MeanLosses(torch.autograd.Function):
         return None, None, None, None, *results
 
 
-def _store(gradients, place, tensor, index, part):
-    if gradients[place] is None:
-        gradients[place] = torch.zeros_like(tensor)
-    gradients[place][index] = part[0]
+class _Sample:
+    """The terms of one sample: names, values, gradients by each of `tensors` (None where there is none), and maps."""
+
+    def __init__(self, terms, keys, tensors, index):
+        self.names, self.values, self.gradients, self.maps = [], [], [], {}
+        with torch.enable_grad():
+            leaves = [tensor[index : index + 1].detach().requires_grad_() for tensor in tensors]
+            for name, loss, own in terms(index, dict(zip(keys, leaves, strict=True))):
+                self.names.append(name)
+                self.values.append(loss.detach())
+                self.gradients.append(torch.autograd.grad(loss, leaves, allow_unused=True))
+                self.maps.update((key, each.detach()) for key, each in own.items())
+
+
+def _joined(parts):
+    return None if parts[0] is None else torch.cat(parts) / len(parts)

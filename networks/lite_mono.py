@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model_table import MODELS, dilations_for
+from networks.norm_gelu import norm_and_gelu
 from networks.pixel_network import pixel_network
 
 IMAGE_MEAN, IMAGE_STD = 0.45, 0.225  # one grey level for all channels, as in Monodepth2
@@ -42,7 +43,7 @@ class BNGELU(nn.Module):
         self.bn = nn.BatchNorm2d(channels, eps=1e-5)
 
     def forward(self, x):
-        return F.gelu(self.bn(x))
+        return norm_and_gelu(self.bn, x)
 
 
 class Conv(nn.Module):

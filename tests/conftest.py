@@ -70,3 +70,13 @@ def short_run(synthetic_drive, tmp_path):
     from tests.short_runs import arguments
 
     return lambda *more: arguments(synthetic_drive, tmp_path / "runs", *more)
+
+
+@pytest.fixture
+def threads_of_torch():
+    """Function that sets the number of torch's threads for the time of the test."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

@@ -12,10 +12,10 @@ from tests.conftest import ROOT
 ENTRIES = ("train", "evaluate_depth", "test_simple", "export_gt_depth", "prepare_kitti", "weights", "reproduce")
 # The rooms from the bottom up: a module imports from its own room and the rooms below, at the top of the file.
 FLOORS = (
-    {"errors", "model_table"},
+    {"allocator", "errors", "model_table", "side_by_side"},
     {"files", "kitti_utils", "layers", "progress", "samplewise"},
-    {"photometric", "losses", "networks", "datasets", "fetching", "checkpoints", "evaluation", "training", "inference",
-     "options"},
+    {"photometric", "reprojection", "losses", "networks", "datasets", "fetching", "checkpoints", "evaluation",
+     "training", "inference", "options"},
     {"trainer"},
 )  # fmt: skip
 BOTTOM_OF_TRAINING = {"training", "training.schedule", "training.recipes"}  # plain rules, which the options quote

@@ -7,6 +7,7 @@ import torch
 
 import layers
 import photometric
+from reprojection import reprojection_grid
 
 K = torch.tensor([[50.0, 0, 16, 0], [0, 60.0, 12, 0], [0, 0, 1, 0], [0, 0, 0, 1]])[None]
 SIZE = (24, 32)
@@ -75,7 +76,7 @@ def test_identity_pose_gives_identity_grid():
     grid = layers.Project3D(1, *SIZE)(layers.BackprojectDepth(1, *SIZE)(depth, inverse), K, torch.eye(4)[None])
     torch.testing.assert_close(grid, identity_grid(), atol=1e-5, rtol=0)
     torch.testing.assert_close(
-        layers.reprojection_grid(depth, K, inverse, torch.eye(4)[None]), identity_grid(), atol=1e-5, rtol=0
+        reprojection_grid(depth, K, inverse, torch.eye(4)[None]), identity_grid(), atol=1e-5, rtol=0
     )
 
 
@@ -87,13 +88,13 @@ def test_both_ways_to_the_grid_agree_for_any_batch_size(batch):
     points = layers.BackprojectDepth(12, *SIZE)(depth, inverse)  # the stored batch size says nothing
     assert points.shape == (batch, 4, SIZE[0] * SIZE[1])
     grid = layers.Project3D(12, *SIZE)(points, intrinsics, T)
-    torch.testing.assert_close(layers.reprojection_grid(depth, intrinsics, inverse, T), grid, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(reprojection_grid(depth, intrinsics, inverse, T), grid, atol=1e-5, rtol=1e-5)
 
 
 def test_sideways_motion_shifts_by_focal_length_over_depth():
     T = torch.eye(4)[None].clone()
     T[0, 0, 3] = 0.2
-    grid = layers.reprojection_grid(torch.full((1, 1, *SIZE), 5.0), K, torch.linalg.inv(K), T)
+    grid = reprojection_grid(torch.full((1, 1, *SIZE), 5.0), K, torch.linalg.inv(K), T)
     shift = (grid - identity_grid())[..., 0] * (SIZE[1] - 1) / 2
     torch.testing.assert_close(shift, torch.full_like(shift, 50 * 0.2 / 5), atol=1e-4, rtol=0)
 
@@ -143,7 +144,7 @@ def images64(seed):
 
 def written_out(image, target):
     return photometric.PhotometricError.apply(
-        image, target, layers.local_mean(target), layers.local_mean(target.square())
+        image, target, photometric.local_sum(target), photometric.local_sum(target.square())
     )
 
 
@@ -166,10 +167,10 @@ def test_photometric_error_and_gradient_equal_the_plain_ones():
     torch.testing.assert_close(*(gradient for _, gradient in results), atol=1e-10, rtol=0)
 
 
-def test_the_adjoint_of_the_local_mean_is_its_transpose():
+def test_the_adjoint_of_the_local_sum_is_its_transpose():
     x, y = images64(2)
-    forwards = (layers.local_mean(x) * y).sum()
-    torch.testing.assert_close((x * photometric.local_mean_adjoint(y)).sum(), forwards)
+    forwards = (photometric.local_sum(x) * y).sum()
+    torch.testing.assert_close((x * photometric.local_sum_adjoint(y)).sum(), forwards)
 
 
 def test_upsampling_doubles_and_keeps_a_constant():

@@ -1,12 +1,16 @@
 """The fast ways of the training step against the plain ones: numbers and gradients."""
 
+import copy
+
 import pytest
 import torch
 
-from layers import get_smooth_loss, local_mean, ssim_error
+from layers import backproject, get_smooth_loss, local_mean, project, ssim_error
 from losses import Objective, compute_losses, noise_like_identity
 from networks import pixel_network as pixels
-from photometric import PhotometricError, local_mean_adjoint, plain_photometric_error
+from networks.norm_gelu import norm_and_gelu
+from photometric import PhotometricError, local_sum, local_sum_adjoint, plain_photometric_error
+from reprojection import reprojection_grid
 from tests.plain import depth_network, objective
 
 HEIGHT, WIDTH = 64, 96
@@ -35,12 +39,49 @@ def predictions(count=2, masked=False):
     return outputs, leaves
 
 
-def test_local_mean_is_average_pooling_over_the_reflected_image():
+def test_local_mean_and_sum_are_average_pooling_over_the_reflected_image():
     image = pictures(2).requires_grad_()
     pooled = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(image, (1, 1, 1, 1), mode="reflect"), 3, 1)
     torch.testing.assert_close(local_mean(image), pooled)
+    torch.testing.assert_close(local_sum(image.detach()), 9 * pooled.detach())
     gradient = pictures(2).flip(2)
-    torch.testing.assert_close(local_mean_adjoint(gradient), torch.autograd.grad(pooled, image, gradient)[0])
+    torch.testing.assert_close(local_sum_adjoint(gradient), 9 * torch.autograd.grad(pooled, image, gradient)[0])
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+def test_reprojection_and_its_gradient_equal_points_lifted_and_projected(dtype, tolerance):
+    generator = torch.Generator().manual_seed(5)
+    depth = (1 + 20 * torch.rand(2, 1, 12, 17, dtype=dtype, generator=generator)).requires_grad_()
+    K = torch.eye(4, dtype=dtype).repeat(2, 1, 1)
+    K[:, 0, 0], K[:, 1, 1], K[:, 0, 2], K[:, 1, 2] = 9, 11, 8, 6
+    T = (torch.eye(4, dtype=dtype) + 0.05 * torch.rand(2, 4, 4, dtype=dtype, generator=generator)).requires_grad_()
+    fast = reprojection_grid(depth, K, K.inverse(), T)
+    plain = project(backproject(depth, K.inverse()), K, T, 12, 17)
+    torch.testing.assert_close(fast, plain, rtol=tolerance, atol=tolerance)
+    gradient = torch.rand(plain.shape, dtype=dtype, generator=generator)
+    by_fast, by_plain = (torch.autograd.grad(each, (depth, T), gradient) for each in (fast, plain))
+    for ours, theirs in zip(by_fast, by_plain, strict=True):
+        assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_norm_and_gelu_equals_the_two_modules(layout):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 6, 5, 7, dtype=torch.float64, generator=generator).contiguous(memory_format=layout)
+    x.requires_grad_()
+    ours = torch.nn.BatchNorm2d(6, dtype=torch.float64)
+    torch.nn.init.normal_(ours.weight, generator=generator)
+    torch.nn.init.normal_(ours.bias, generator=generator)
+    theirs = copy.deepcopy(ours)
+    fast, plain = norm_and_gelu(ours, x), torch.nn.functional.gelu(theirs(x))
+    torch.testing.assert_close(fast, plain)
+    gradient = torch.randn(plain.shape, dtype=torch.float64, generator=generator)
+    by_fast = torch.autograd.grad(fast, (x, *ours.parameters()), gradient)
+    by_plain = torch.autograd.grad(plain, (x, *theirs.parameters()), gradient)
+    for one, other in zip(by_fast, by_plain, strict=True):
+        torch.testing.assert_close(one, other)
+    for one, other in zip(ours.buffers(), theirs.buffers(), strict=True):  # running statistics and their count
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("size", [(3, 3), (2, 5), (9, 7)])
@@ -48,7 +89,7 @@ def test_written_out_gradient_equals_automatic_differentiation(size):
     image, target = (pictures(count, height=size[0], width=size[1])[:2] for count in (2, 3))
     image.requires_grad_()
     gradient = torch.rand(2, 1, *size, dtype=torch.float64)
-    fast = PhotometricError.apply(image, target, local_mean(target), local_mean(target * target))
+    fast = PhotometricError.apply(image, target, local_sum(target), local_sum(target * target))
     plain = plain_photometric_error(image, target)
     torch.testing.assert_close(fast, plain)
     by_fast, by_plain = (torch.autograd.grad(each, image, gradient)[0] for each in (fast, plain))
@@ -61,16 +102,30 @@ def test_similarity_and_smoothness_equal_the_plain_ones():
     torch.testing.assert_close(get_smooth_loss(x[:, :1], y), objective.edge_aware(x[:, :1], y))
 
 
-def test_losses_and_gradients_equal_the_plain_objective():
+@pytest.mark.parametrize("threads", [1, 2])
+def test_losses_and_gradients_equal_the_plain_objective_in_double_precision(threads, threads_of_torch):
+    threads_of_torch(threads)
     inputs, (outputs, leaves) = batch(), predictions()
     noise = noise_like_identity(inputs, Objective((0, 1, 2), (-1, 1)), torch.Generator().manual_seed(1))
     maps, losses = compute_losses(inputs, outputs, Objective((0, 1, 2), (-1, 1)), noise)
-    plain, warped = objective.compute_losses(inputs, outputs, noise=noise[0])
-    torch.testing.assert_close(losses["loss"], plain, rtol=1e-5, atol=0)
-    torch.testing.assert_close(maps["color", 1, 2], warped[1, 2].detach(), rtol=0, atol=1e-4)
-    gradients, by_plain = (torch.autograd.grad(each, leaves) for each in (losses["loss"], plain))
-    for ours, theirs in zip(gradients, by_plain, strict=True):  # float32 moves samples across kinks
-        assert (ours - theirs).norm() < 1e-2 * theirs.norm()
+
+    exact_leaves = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    exact_inputs = {key: value.double() for key, value in inputs.items()}
+    torch.set_default_dtype(torch.float64)
+    try:
+        exact, warped = objective.compute_losses(
+            exact_inputs, dict(zip(outputs, exact_leaves, strict=True)), noise=noise[0].double()
+        )
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(losses["loss"].double(), exact, rtol=1e-6, atol=0)
+    torch.testing.assert_close(maps["color", 1, 2].double(), warped[1, 2].detach(), rtol=0, atol=1e-4)
+    gradients, wanted = torch.autograd.grad(losses["loss"], leaves), torch.autograd.grad(exact, exact_leaves)
+    for ours, theirs in zip(gradients, wanted, strict=True):
+        errors = (ours - theirs).abs().flatten().sort().values
+        assert errors.norm() < 3e-2 * theirs.norm()  # float32 puts a few samples on the other side of a kink
+        if len(errors) > 100:  # maps: all but these few agree closely
+            assert errors[: len(errors) - len(errors) // 100].norm() < 1e-3 * theirs.norm()
 
 
 @pytest.mark.parametrize("change", [

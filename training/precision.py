@@ -6,6 +6,8 @@ import random
 import numpy as np
 import torch
 
+from allocator import keep_freed_memory
+
 log = logging.getLogger(__name__)
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -17,12 +19,14 @@ def choose_device(no_cuda, local_rank=0):
 
 
 def set_up(device, deterministic=False):
-    """Set what is global to the process: TF32 and cuDNN's search on CUDA, or repeatable kernels."""
+    """Set what is global to the process: TF32 and cuDNN's search on CUDA, the allocator on CPUs, repeatable kernels."""
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not deterministic
         torch.backends.cudnn.benchmark = not deterministic
         log.info("TF32 %s for float32 products on %s", "off" if deterministic else "on",
                  torch.cuda.get_device_name(device))  # fmt: skip
+    else:
+        keep_freed_memory()
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
 
 
