@@ -23,20 +23,18 @@ class Row(NamedTuple):
     gain: float | None
 
 
-def in_turn(versions, rounds, after=lambda: None):
-    """Run each of {name: function} once to warm up, then all of them in turn; return {name: [seconds]}.
+def in_turn(versions, rounds, warm_up=1):
+    """Run all of {name: function} in turn, after some rounds to warm up; return {name: [seconds]}.
 
-    `after` is called before the clock stops: a device's synchronisation. A function that returns a number has timed
-    itself.
+    A function that returns a number has timed itself.
     """
     seconds = {name: [] for name in versions}
-    for number in range(rounds + 1):
+    for number in range(warm_up + rounds):
         for name, run in versions.items():
             began = time.perf_counter()
             own = run()
-            after()
             taken = own if isinstance(own, float) else time.perf_counter() - began
-            if number:
+            if number >= warm_up:
                 seconds[name].append(taken)
     return seconds
 

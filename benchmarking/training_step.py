@@ -1,47 +1,6 @@
-"""One training step after another in a process of its own, so that each version's peak memory can be told.
-
-The process takes a step for every line on its standard input and answers with {"seconds", "cpu_seconds", "peak_gb",
-"loss"}. Seconds of the processor tell most on a machine that has other work.
-"""
-
-import json
-import os
-import resource
-import subprocess
-import sys
-import time
+"""The job of `benchmarking.worker` that takes training steps: plain, fast, in bf16, compiled."""
 
 VERSIONS = ("plain", "fast", "fast bf16", "fast compiled", "fast bf16 compiled")
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-
-class StepProcess:
-    """A process that takes steps on demand; used in a `with` block."""
-
-    def __init__(self, version, model, batch, height, width, no_cuda):
-        words = [version, model, str(batch), str(height), str(width), str(int(no_cuda))]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarking.training_step", *words],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self.answers = []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.stdin.close()
-        self.process.wait()
-
-    def step(self):
-        """Take a step; return its seconds."""
-        self.process.stdin.write("step\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"the process of the training step ended with code {self.process.wait()}")
-        self.answers.append(json.loads(answer))
-        return self.answers[-1]["seconds"]
 
 
 def made_up_batch(batch, height, width, device):
@@ -66,8 +25,8 @@ def made_up_batch(batch, height, width, device):
     return {key: value.to(device) for key, value in inputs.items()}
 
 
-def make_step(version, model, batch, height, width, no_cuda):
-    """Return the function that takes one step of `version` and returns the loss; and the device."""
+def make(version, model, batch, height, width, no_cuda):
+    """Return the function that takes one step and returns the loss, which waits for the device; and the device."""
     import torch
 
     from losses import Objective, compute_losses
@@ -106,25 +65,3 @@ def make_step(version, model, batch, height, width, no_cuda):
         return loss.item()
 
     return step, device
-
-
-def main():
-    """Answer the lines of standard input until it ends."""
-    import torch
-
-    version, model, *numbers = sys.argv[1:]
-    step, device = make_step(version, model, *map(int, numbers))
-    for _ in sys.stdin:
-        began, worked = time.perf_counter(), time.process_time()
-        loss = step()  # waits for the device, as it reads the loss
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - worked
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        if device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(device) / 1e9
-        print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_gb": peak, "loss": loss}), flush=True)
-
-
-if __name__ == "__main__":
-    main()

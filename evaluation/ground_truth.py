@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import files
+from allocator import keep_freed_memory
 from datasets.images import read_depth_png
 from datasets.splits import checksum, parse_lines, resolve_split
 from errors import UserError, from_os_error
@@ -51,6 +52,7 @@ def build(data_path, split, lines=None, *, camera_depth=False, output=None, work
     Raises:
         UserError: a scan, map or calibration is missing or damaged, or the file cannot be written.
     """
+    keep_freed_memory()
     split = _resolved(split)
     lines = split.lines("test") if lines is None else list(lines)
     entries = parse_lines(lines, split.where("test"))

@@ -21,6 +21,22 @@ def test_a_tiny_run_prints_a_table_and_writes_numbers_and_picture(tmp_path, caps
     assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_grows_with_the_work_is_told():
+    settings = benchmark.Settings(1, 1, "lite-mono-tiny", True, False, ())
+    found = {(row.what, row.unit): row.median for row in parts.growth(settings)}
+    assert found["data set and cache table, 100000 lines", "MB"] < 100
+    assert found["scoring 100 images", "MB"] < found["scoring 10 images", "MB"] + 5
+
+
+def test_a_worker_takes_steps_and_tells_their_cost():
+    from benchmarking.worker import Worker
+
+    with Worker("benchmarking.training_step", "fast") as worker:
+        seconds = [worker.run("lite-mono-tiny", 1, 64, 96, True) for _ in range(2)]
+    assert [answer["seconds"] for answer in worker.answers] == seconds
+    assert all(answer["peak_gb"] > 0.1 and answer["cpu_seconds"] > 0 for answer in worker.answers)
+
+
 @pytest.mark.parametrize("part", ["loader", "inference"])
 def test_parts_measure_every_version(part):
     passes = (("lite-mono-tiny", (64, 96), 1),)
@@ -31,9 +47,9 @@ def test_parts_measure_every_version(part):
 
 
 def test_steps_of_every_version_start_with_the_same_loss():
-    from benchmarking.training_step import make_step
+    from benchmarking.training_step import make
 
-    losses = [make_step(version, "lite-mono-tiny", 1, 64, 96, True)[0]() for version in ("plain", "fast")]
+    losses = [make(version, "lite-mono-tiny", 1, 64, 96, True)[0]() for version in ("plain", "fast")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)  # drop path draws by itself, the noise is tiny
 
 
@@ -70,3 +86,12 @@ def test_plain_projection_equals_the_fast_one():
     )
     fast = project_points(points[points[:, 0] >= 0], P, 20, 60, vel_depth=True)
     np.testing.assert_array_equal(depth_map(points, P, 20, 60).astype(np.float32), fast)
+
+
+def test_plain_and_fast_read_the_same_scan_alike(tmp_path):
+    from benchmarking import projection
+
+    projection.write_scan(tmp_path)
+    plain, fast = (projection.make(version, str(tmp_path))[0]() for version in projection.VERSIONS)
+    assert (plain > 0).sum() > 5000
+    np.testing.assert_array_equal(plain.astype(np.float32), fast)
