@@ -40,7 +40,7 @@ def make_parser():
                         help=f"what to measure, of {' '.join(PARTS)}")  # fmt: skip
     parser.add_argument("--model", default="lite-mono", choices=list(MODELS), help="model of the training step")
     parser.add_argument("--batch_size", type=positive, default=4, help="of the training step")
-    parser.add_argument("--rounds", type=positive, help="measurements of each version; 10 without, 3 when quick")
+    parser.add_argument("--rounds", type=positive, help="measurements of each version; 8 without, 3 when quick")
     parser.add_argument("--out", default=os.path.join("tmp", "benchmark"), help="folder for benchmark.json and .png")
     Parser.flag(parser, "quick", help="few rounds, and batches and sizes for the base model only: under two minutes")
     Parser.flag(parser, "compile", help="also measure the training step under torch.compile")
@@ -99,7 +99,7 @@ def draw(path, measured):
 def main(argv=None):
     """Measure, print, write."""
     opt = make_parser().parse_args(argv)
-    rounds = opt.rounds or (3 if opt.quick else 10)
+    rounds = opt.rounds or (3 if opt.quick else 8)
     settings = Settings(rounds, opt.batch_size, opt.model, opt.no_cuda, opt.compile, forward_passes(opt.quick))
     facts = machine()
     measured = []

@@ -82,7 +82,7 @@ def generate_depth_map(calib_dir, velo_filename, cam=2, vel_depth=False):
     """
     height, width, P_image_velo = camera_calibration(calib_dir, cam)
     points = load_velodyne_points(velo_filename)
-    points = points[points[:, 0] >= 0]
+    points = points.take(np.flatnonzero(points[:, 0] >= 0), 0)
     return project_points(points, P_image_velo, height, width, vel_depth)
 
 

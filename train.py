@@ -24,8 +24,10 @@ def main(argv=None):
     opt.mypretrain = pretrained_encoder(opt.mypretrain)
     from trainer import Trainer
     from training import processes
+    from training.data import find_split
     from training.interruption import Interrupted
 
+    find_split(opt)  # before the pose network's weights are fetched
     try:
         Trainer(opt).train()
     except Interrupted as stop:

@@ -1,7 +1,6 @@
 """The parts that are measured. Each function takes the settings of `benchmark.py` and returns `timing.Row`s."""
 
 import contextlib
-import functools
 import os
 import subprocess
 import sys
@@ -27,17 +26,14 @@ def loader(settings):
     return rows("loader", "640x192, 3 frames", "items/s", seconds, rate=items.COUNT)
 
 
-def _measured(job, versions, arguments, rounds, warm_up=2):
+def _measured(job, versions, arguments, rounds, warm_up=2, times=1):
     """Return ({version: [seconds]}, {version: [answers]}) of a job of `benchmarking`, the versions taken in turn."""
     with contextlib.ExitStack() as stack:
-        workers = {each: stack.enter_context(Worker(f"benchmarking.{job}", each)) for each in versions}
-        return _in_turn(workers, arguments, rounds, warm_up)
-
-
-def _in_turn(workers, arguments, rounds, warm_up):
-    runs = {version: functools.partial(worker.run, *arguments) for version, worker in workers.items()}
-    seconds = in_turn(runs, rounds, warm_up)
-    return seconds, {version: worker.answers[-rounds:] for version, worker in workers.items()}
+        workers = {
+            each: stack.enter_context(Worker(f"benchmarking.{job}", each, arguments, times)) for each in versions
+        }
+        seconds = in_turn({version: worker.run for version, worker in workers.items()}, rounds, warm_up)
+        return seconds, {version: worker.answers[-rounds:] for version, worker in workers.items()}
 
 
 def step(settings):
@@ -63,12 +59,11 @@ def inference(settings):
     from benchmarking.forward_pass import VERSIONS
 
     result = []
-    with contextlib.ExitStack() as stack:
-        workers = {each: stack.enter_context(Worker("benchmarking.forward_pass", each)) for each in VERSIONS}
-        for model, (height, width), batch in settings.forward_passes:
-            arguments = model, height, width, batch, settings.no_cuda
-            measured, _ = _in_turn(workers, arguments, settings.rounds, warm_up=3)
-            result += rows("inference", f"{model} {width}x{height}, batch {batch}", "ms", measured, per=1000)
+    for model, (height, width), batch in settings.forward_passes:
+        arguments = model, height, width, batch, settings.no_cuda
+        times = max(1, 4 // batch)
+        measured, _ = _measured("forward_pass", VERSIONS, arguments, settings.rounds, times=times)
+        result += rows("inference", f"{model} {width}x{height}, batch {batch}", "ms", measured, per=1000)
     return result
 
 
@@ -92,7 +87,7 @@ def ground_truth(settings):
     """Milliseconds of projecting one scan, with reading its files."""
     with tempfile.TemporaryDirectory() as folder:
         projection.write_scan(folder)
-        seconds, _ = _measured("projection", projection.VERSIONS, (folder,), settings.rounds)
+        seconds, _ = _measured("projection", projection.VERSIONS, (folder,), settings.rounds, times=5)
     return rows("ground truth", "one scan", "ms", seconds, per=1000)
 
 
@@ -133,7 +128,7 @@ def growth(settings):
         seconds, peak = _with_peak(lambda count=count: _data_set_of(count))
         result.append(Row("growth", f"data set and cache table, {count} lines", "", "s", *[seconds] * 3, None))
         result.append(Row("growth", f"data set and cache table, {count} lines", "", "MB", *[peak] * 3, None))
-    for count in (10, 100) if settings.rounds < 10 else (10, 100, 697):
+    for count in (10, 100) if settings.rounds < 8 else (10, 100, 697):
         _, peak = _with_peak(lambda count=count: _scores_of(count))
         result.append(Row("growth", f"scoring {count} images", "", "MB", *[peak] * 3, None))
     return result

@@ -31,8 +31,8 @@ def test_what_grows_with_the_work_is_told():
 def test_a_worker_takes_steps_and_tells_their_cost():
     from benchmarking.worker import Worker
 
-    with Worker("benchmarking.training_step", "fast") as worker:
-        seconds = [worker.run("lite-mono-tiny", 1, 64, 96, True) for _ in range(2)]
+    with Worker("benchmarking.training_step", "fast", ("lite-mono-tiny", 1, 64, 96, True)) as worker:
+        seconds = [worker.run() for _ in range(2)]
     assert [answer["seconds"] for answer in worker.answers] == seconds
     assert all(answer["peak_gb"] > 0.1 and answer["cpu_seconds"] > 0 for answer in worker.answers)
 

@@ -114,6 +114,9 @@ def saved(world, value):
 # name: (what the user does, words of the line). What a run finds out on its way leaves the run's folder, whole.
 BEFORE = {
     "train: no data folder": (lambda w: train(w, "--data_path", w.root / "nowhere"), "no such data folder"),
+    "train: no data folder, before weights are fetched": (
+        lambda w: train(w, "--data_path", w.root / "nowhere", "--weights_init", "pretrained"), "no such data folder",
+    ),
     "train: unknown split": (lambda w: train(w, "--split", "eigen_zoo"), "unknown split"),
     "train: folder without lists": (lambda w: train(w, "--split", w.day), "a split folder without lists"),
     "train: malformed line": (

@@ -35,9 +35,7 @@ class TrainingData:
     """
 
     def __init__(self, opt, objective, processes, device):
-        if not os.path.isdir(opt.data_path):
-            raise UserError("no such data folder", opt.data_path, "give --data_path; README tells how to get the data")
-        self.split = resolve_split(opt.split)
+        self.split = find_split(opt)
         # Workers that read from a cache, or feed a GPU, would be slower at the arithmetic than the device itself.
         on_device = bool(opt.cache) or device.type == "cuda"
         self.train_set = make_dataset(opt, self.split.lines("train"), objective, is_train=True, on_device=on_device)
@@ -83,6 +81,17 @@ class TrainingData:
         """Return the split lines of a batch's items."""
         lines = [self.train_set.lines[index] for index in batch["index"].tolist()]
         return [f"{line.folder} {line.frame} {line.side}" for line in lines]
+
+
+def find_split(opt):
+    """Return the `Split` of the options, once it is known that there is a data folder.
+
+    Raises:
+        UserError: no such folder, or no such split.
+    """
+    if not os.path.isdir(opt.data_path):
+        raise UserError("no such data folder", opt.data_path, "give --data_path; README tells how to get the data")
+    return resolve_split(opt.split)
 
 
 def make_dataset(opt, lines, objective, is_train, on_device=False):
