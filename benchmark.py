@@ -87,6 +87,7 @@ def draw(path, measured):
     axes.bar_label(drawn, [f"{row.gain:.2f}x" for row in bars], padding=3)
     axes.set_yticks(range(len(bars)), names)
     axes.invert_yaxis()
+    axes.margins(x=0.12)  # room for the labels
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set(xlabel="times better than the plain version", xscale="log" if bars else "linear")
     content = io.BytesIO()
