@@ -22,10 +22,12 @@ BATCHES = (1, 2, 4, 8, 16)
 class Settings(NamedTuple):
     """What the parts need to know.
 
+    warm_up: rounds of those that run for long before the first that counts.
     forward_passes: (model, (height, width), batch) that inference measures.
     """
 
     rounds: int
+    warm_up: int
     batch: int
     model: str
     no_cuda: bool
@@ -101,7 +103,9 @@ def main(argv=None):
     """Measure, print, write."""
     opt = make_parser().parse_args(argv)
     rounds = opt.rounds or (3 if opt.quick else 8)
-    settings = Settings(rounds, opt.batch_size, opt.model, opt.no_cuda, opt.compile, forward_passes(opt.quick))
+    warm_up = 1 if opt.quick else 2  # the allocator settles in the second round
+    passes = forward_passes(opt.quick)
+    settings = Settings(rounds, warm_up, opt.batch_size, opt.model, opt.no_cuda, opt.compile, passes)
     facts = machine()
     measured = []
     for part in opt.parts:

@@ -21,19 +21,20 @@ def loader(settings):
     """Items a second on one core, three frames with augmentation: from files, and from a cache."""
     with tempfile.TemporaryDirectory() as folder:
         items.write_drive(folder)
-        seconds, _ = _measured("items", items.VERSIONS, (folder,), settings.rounds)
+        seconds, _ = _measured(settings, "items", items.VERSIONS, (folder,))
     seconds["cache"] = [each / items.CACHE_REPEATS for each in seconds["cache"]]
     return rows("loader", "640x192, 3 frames", "items/s", seconds, rate=items.COUNT)
 
 
-def _measured(job, versions, arguments, rounds, warm_up=2, times=1):
+def _measured(settings, job, versions, arguments, times=1):
     """Return ({version: [seconds]}, {version: [answers]}) of a job of `benchmarking`, the versions taken in turn."""
     with contextlib.ExitStack() as stack:
         workers = {
             each: stack.enter_context(Worker(f"benchmarking.{job}", each, arguments, times)) for each in versions
         }
-        seconds = in_turn({version: worker.run for version, worker in workers.items()}, rounds, warm_up)
-        return seconds, {version: worker.answers[-rounds:] for version, worker in workers.items()}
+        runs = {version: worker.run for version, worker in workers.items()}
+        seconds = in_turn(runs, settings.rounds, settings.warm_up)
+        return seconds, {version: worker.answers[-settings.rounds :] for version, worker in workers.items()}
 
 
 def step(settings):
@@ -43,7 +44,7 @@ def step(settings):
     what = f"{settings.model} 640x192, batch {settings.batch}"
     versions = [version for version in VERSIONS if "compiled" not in version or settings.compile]
     arguments = settings.model, settings.batch, 192, 640, settings.no_cuda
-    seconds, answers = _measured("training_step", versions, arguments, settings.rounds)
+    seconds, answers = _measured(settings, "training_step", versions, arguments)
     result = rows("step", what, "s", seconds)
     worked = {version: [each["cpu_seconds"] for each in given] for version, given in answers.items()}
     result += rows("step", what, "s of CPU", worked)
@@ -62,7 +63,7 @@ def inference(settings):
     for model, (height, width), batch in settings.forward_passes:
         arguments = model, height, width, batch, settings.no_cuda
         times = max(1, 4 // batch)
-        measured, _ = _measured("forward_pass", VERSIONS, arguments, settings.rounds, times=times)
+        measured, _ = _measured(settings, "forward_pass", VERSIONS, arguments, times)
         result += rows("inference", f"{model} {width}x{height}, batch {batch}", "ms", measured, per=1000)
     return result
 
@@ -87,7 +88,7 @@ def ground_truth(settings):
     """Milliseconds of projecting one scan, with reading its files."""
     with tempfile.TemporaryDirectory() as folder:
         projection.write_scan(folder)
-        seconds, _ = _measured("projection", projection.VERSIONS, (folder,), settings.rounds, times=5)
+        seconds, _ = _measured(settings, "projection", projection.VERSIONS, (folder,), times=5)
     return rows("ground truth", "one scan", "ms", seconds, per=1000)
 
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from checkpoints import load_strictly, read_state
-from layers import transformation_from_parameters
+from layers import backproject, project, transformation_from_parameters
 from networks import DepthDecoder, LiteMono, PoseDecoder, ResnetEncoder
+from networks.pixel_network import plain_pixel_network
+from photometric import plain_photometric_error
 from tests.reference.seeded_weights import fill, image
 from tests.short_runs import options
 from trainer import Trainer
@@ -98,11 +100,47 @@ def reference_batch():
     return batch
 
 
+def _projected(depth, K, inv_K, T):
+    return project(backproject(depth, inv_K), K, T, *depth.shape[-2:])
+
+
+class _PlainError:
+    """Stands in for `PhotometricError`: what the target gave once is not used."""
+
+    @staticmethod
+    def apply(image, target, *_):
+        return plain_photometric_error(image, target)
+
+
+# The fast ways of the training step, and what each stands for.
+PLAIN = {
+    "reprojection": ("losses.reprojection_grid", _projected),
+    "photometric": ("losses.PhotometricError", _PlainError),
+    "samplewise": ("samplewise.suits", lambda tensor: False),
+    "pixel_network": ("networks.lite_mono.pixel_network", plain_pixel_network),
+    "norm_gelu": ("networks.lite_mono.norm_and_gelu", lambda norm, x: torch.nn.functional.gelu(norm(x))),
+}
+
+
+@pytest.mark.parametrize("without", [*PLAIN, "all"])
+def test_training_step_equals_the_reference_without_its_fast_ways(reference, without, monkeypatch):
+    for name in PLAIN if without == "all" else (without,):
+        monkeypatch.setattr(*PLAIN[name])
+    check_training_step(reference, "default", ())
+
+
 @pytest.mark.parametrize(
-    "name, flags",
-    [("default", ()), ("no_automask", ("--disable_automasking",)), ("v1_multiscale", ("--v1_multiscale",))],
-)
-def test_training_step_equals_the_reference(reference, name, flags):
+    "name, flags, threads",
+    [("default", (), 1), ("default", (), 2), ("no_automask", ("--disable_automasking",), 1),
+     ("v1_multiscale", ("--v1_multiscale",), 1)],
+)  # fmt: skip
+def test_training_step_equals_the_reference(reference, name, flags, threads, threads_of_torch):
+    threads_of_torch(threads)
+    check_training_step(reference, name, flags)
+
+
+def check_training_step(reference, name, flags):
+    """Compare losses, motion, warped images and the gradient norm of every parameter with the figures."""
     figures = reference(f"train_step_{name}.npz")
     trainer = Trainer(options("--weights_init", "scratch", "--drop_path", 0, "--no_cuda", *flags))
     for network in trainer.models.values():
