@@ -574,7 +574,7 @@ def test_interruption_is_quiet(site, split, tmp_path):
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)
     _, err = run.communicate(timeout=40)
-    assert run.returncode == 130 and err == "interrupted\n"
+    assert run.returncode == 130 and err == "interrupted\n", err
 
 
 def test_help_comes_without_torch():
