@@ -26,6 +26,7 @@ class Settings(NamedTuple):
     forward_passes: (model, (height, width), batch) that inference measures.
     """
 
+    quick: bool
     rounds: int
     warm_up: int
     batch: int
@@ -42,7 +43,7 @@ def make_parser():
                         help=f"what to measure, of {' '.join(PARTS)}")  # fmt: skip
     parser.add_argument("--model", default="lite-mono", choices=list(MODELS), help="model of the training step")
     parser.add_argument("--batch_size", type=positive, default=4, help="of the training step")
-    parser.add_argument("--rounds", type=positive, help="measurements of each version; 8 without, 3 when quick")
+    parser.add_argument("--rounds", type=positive, help="measurements of each version; 8 without, 2 when quick")
     parser.add_argument("--out", default=os.path.join("tmp", "benchmark"), help="folder for benchmark.json and .png")
     Parser.flag(parser, "quick", help="few rounds, and batches and sizes for the base model only: under two minutes")
     Parser.flag(parser, "compile", help="also measure the training step under torch.compile")
@@ -102,10 +103,10 @@ def draw(path, measured):
 def main(argv=None):
     """Measure, print, write."""
     opt = make_parser().parse_args(argv)
-    rounds = opt.rounds or (3 if opt.quick else 8)
+    rounds = opt.rounds or (2 if opt.quick else 8)
     warm_up = 1 if opt.quick else 2  # the allocator settles in the second round
     passes = forward_passes(opt.quick)
-    settings = Settings(rounds, warm_up, opt.batch_size, opt.model, opt.no_cuda, opt.compile, passes)
+    settings = Settings(opt.quick, rounds, warm_up, opt.batch_size, opt.model, opt.no_cuda, opt.compile, passes)
     facts = machine()
     measured = []
     for part in opt.parts:

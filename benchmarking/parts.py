@@ -125,11 +125,11 @@ def _write_weights(folder, model):
 def growth(settings):
     """Seconds and memory of what a longer split costs before the first frame, and memory of scoring more images."""
     result = []
-    for count in (100, 1_000, 10_000, 100_000):
+    for count in (100, 1_000, 10_000) if settings.quick else (100, 1_000, 10_000, 100_000):
         seconds, peak = _with_peak(lambda count=count: _data_set_of(count))
         result.append(Row("growth", f"data set and cache table, {count} lines", "", "s", *[seconds] * 3, None))
         result.append(Row("growth", f"data set and cache table, {count} lines", "", "MB", *[peak] * 3, None))
-    for count in (10, 100) if settings.rounds < 8 else (10, 100, 697):
+    for count in (10, 100) if settings.quick else (10, 100, 697):
         _, peak = _with_peak(lambda count=count: _scores_of(count))
         result.append(Row("growth", f"scoring {count} images", "", "MB", *[peak] * 3, None))
     return result

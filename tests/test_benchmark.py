@@ -22,7 +22,7 @@ def test_a_tiny_run_prints_a_table_and_writes_numbers_and_picture(tmp_path, caps
 
 
 def test_what_grows_with_the_work_is_told():
-    settings = benchmark.Settings(1, 1, 1, "lite-mono-tiny", True, False, ())
+    settings = benchmark.Settings(False, 1, 1, 1, "lite-mono-tiny", True, False, ())
     found = {(row.what, row.unit): row.median for row in parts.growth(settings)}
     assert found["data set and cache table, 100000 lines", "MB"] < 100
     assert found["scoring 100 images", "MB"] < found["scoring 10 images", "MB"] + 5
@@ -40,7 +40,7 @@ def test_a_worker_takes_steps_and_tells_their_cost():
 @pytest.mark.parametrize("part", ["loader", "inference"])
 def test_parts_measure_every_version(part):
     passes = (("lite-mono-tiny", (64, 96), 1),)
-    settings = benchmark.Settings(1, 1, 1, "lite-mono-tiny", True, False, passes)
+    settings = benchmark.Settings(True, 1, 1, 1, "lite-mono-tiny", True, False, passes)
     found = parts.PARTS[part](settings)
     assert {row.version for row in found} >= {"plain"} and all(row.median > 0 for row in found)
     assert [row.gain is None for row in found] == [row.version == "plain" for row in found]
