@@ -18,7 +18,7 @@ from layers import (
     transformation_from_parameters,
     warp,
 )
-from photometric import PhotometricError, local_sum
+from photometric import photometric_error, target_sums
 from reprojection import reprojection_grid
 
 AUTOMASK_NOISE = 1e-5  # breaks ties between identical frames
@@ -147,7 +147,7 @@ class _Target:
         self.scale, self.ssim = scale, objective.ssim
         self.image = inputs["color", 0, scale]
         self.size = tuple(self.image.shape[-2:])
-        self.sums = (local_sum(self.image), local_sum(self.image.square())) if self.ssim else None
+        self.sums = target_sums(self.image) if self.ssim else None
         self.identity = None
         if objective.automask:
             with torch.no_grad():
@@ -157,7 +157,7 @@ class _Target:
                 self.identity = (errors + AUTOMASK_NOISE * noise[scale]).amin(1, keepdim=True)
 
     def error(self, image):
-        return PhotometricError.apply(image, self.image, *self.sums) if self.ssim else l1_error(image, self.image)
+        return photometric_error(image, self.image, self.sums) if self.ssim else l1_error(image, self.image)
 
 
 def l1_error(image, target):

@@ -21,6 +21,19 @@ def plain_photometric_error(image, target):
     return SSIM_WEIGHT * ssim_error(image, target).mean(1, keepdim=True) + (1 - SSIM_WEIGHT) * l1
 
 
+def photometric_error(image, target, sums):
+    """Return `plain_photometric_error(image, target)`, differentiable by `image`; `sums`: `target_sums(target)`."""
+    if sums is None:
+        return plain_photometric_error(image, target)
+    return PhotometricError.apply(image, target, *sums)
+
+
+def target_sums(target):
+    """Return what errors against the same target share: local sums of it and its square; None under torch.compile."""
+    # torch.compile merges the plain version by itself and cannot follow writes into parts of a tensor.
+    return None if torch.compiler.is_compiling() else (local_sum(target), local_sum(target.square()))
+
+
 class PhotometricError(torch.autograd.Function):
     """`plain_photometric_error(image, target)`; differentiable with respect to `image` alone.
 

@@ -6,7 +6,7 @@ one map and its sums along rows and columns. `layers.project` of `layers.backpro
 
 import torch
 
-from layers import EPSILON, pixel_grid
+from layers import EPSILON, backproject, pixel_grid, project
 
 
 def reprojection_grid(depth, K, inv_K, T):
@@ -18,6 +18,8 @@ def reprojection_grid(depth, K, inv_K, T):
     Returns:
         sampling grid (B, H, W, 2), as `layers.project`; differentiable by depth and T.
     """
+    if torch.compiler.is_compiling():  # which merges the plain version and cannot follow writes into parts of a tensor
+        return project(backproject(depth, inv_K), K, T, *depth.shape[-2:])
     motion = K @ T
     return ReprojectionGrid.apply(depth, motion[:, :3, :3] @ inv_K[:, :3, :3], motion[:, :3, 3])
 

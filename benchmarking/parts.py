@@ -1,7 +1,6 @@
 """The parts that are measured. Each function takes the settings of `benchmark.py` and returns `timing.Row`s."""
 
 import contextlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -10,7 +9,7 @@ import tracemalloc
 
 from benchmarking import items, projection
 from benchmarking.timing import Row, in_turn, rows
-from benchmarking.worker import Worker
+from benchmarking.worker import ROOT, Worker
 from model_table import MODELS
 
 SIZES = ((192, 640), (320, 1024))
@@ -94,11 +93,10 @@ def ground_truth(settings):
 
 def start_up(settings):
     """Seconds until `--help` has been printed, and of predicting one image beside those of importing torch."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
     def runner(*words):
         words = [sys.executable, *words]
-        return lambda: subprocess.run(words, check=True, capture_output=True, cwd=root) is None or None
+        return lambda: subprocess.run(words, check=True, capture_output=True, cwd=ROOT) is None or None
 
     measured = in_turn({script: runner(script, "--help") for script in SCRIPTS}, settings.rounds)
     result = [row for script in SCRIPTS for row in rows("start-up", "--help", "s", {script: measured[script]})]
@@ -136,7 +134,7 @@ def growth(settings):
 
 
 def _with_peak(work):
-    """Return (seconds, MB at the peak over what there was before) of a function; memory is traced in a second run."""
+    """Return (seconds, MB at the peak over what there was before) of a function; memory is traced in a run of its own."""
     work()  # what is done once
     began = time.perf_counter()
     work()
