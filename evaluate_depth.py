@@ -10,20 +10,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-import files
+from checkpointing.published import weights_folder
 from datasets.splits import resolve_split
-from errors import UserError, UserErrors, command
 from evaluation import report
 from evaluation.metrics import (
     STEREO_SCALE,
     Protocol,
-    batch_post_process_disparity,
     compute_errors,
     evaluate_images,
     mean_errors,
 )
 from evaluation.predictions import network_disparities, stored_disparities, written_on_the_way
-from fetching.published import weights_folder
+from inference.post_processing import batch_post_process_disparity
+from system import files
+from system.command_line import command
+from system.errors import UserError, UserErrors
 
 __all__ = ("batch_post_process_disparity", "compute_errors", "evaluate", "main")
 

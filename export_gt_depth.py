@@ -2,8 +2,8 @@
 
 import sys
 
-from errors import UserError, command
-from options import Parser, positive
+from system.command_line import Parser, command, positive
+from system.errors import UserError
 
 
 def parser():

@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-from errors import UserError, from_os_error
+from system.errors import UserError, from_os_error
 
 CAMERA_OF_SIDE = {"l": 2, "r": 3}  # KITTI's numbers of its left and right colour cameras
 POINT_BYTES = 16  # x, y, z, reflectance as float32

@@ -7,59 +7,51 @@ import argparse
 import math
 import os
 
-from errors import UserError, UserErrors
-from model_table import MODELS
-from training.recipes import RECIPES
+from evaluation import METRICS
+from networks.model_table import MODELS
+from system.command_line import Parser, positive, whole
+from system.errors import UserError, UserErrors
 from training.schedule import DEFAULT_LR
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 DATASETS = ("kitti", "kitti_odom", "kitti_depth")
-METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser with the project's error manners and short helpers for its two common kinds of option."""
-
-    def __init__(self, **settings):
-        settings.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
-        super().__init__(allow_abbrev=False, **settings)
-
-    def error(self, message):
-        what, _, which = message.partition(": ")
-        raise UserError(what, which or " ", f"see python {self.prog} --help")
-
-    @staticmethod
-    def flag(group, name, default=False, help=""):
-        """Add a yes-or-no option that also stands bare."""
-        group.add_argument(f"--{name}", nargs="?", const=True, default=default, type=boolean, metavar="BOOL", help=help)
+# The published ways to train, by name: `--recipe NAME` sets these options, and each can still be given. They are the
+# authors' command lines: an encoder pre-trained on ImageNet (30 epochs, batch 12) or a random one (35 epochs, a five
+# times higher depth rate; the pose network starts from ImageNet all the same).
+SIZES = {"640x192": (640, 192), "1024x320": (1024, 320)}
+_PRETRAINED = {"num_epochs": 30, "lr": [1e-4, 5e-6, 31, 1e-4, 1e-5, 31]}
+_SCRATCH = {"num_epochs": 35, "lr": [5e-4, 5e-6, 36, 1e-4, 1e-5, 36]}
+# The authors suggest a restart for the largest model, and picking the best epoch.
+_PRETRAINED_8M = {"num_epochs": 30, "lr": [1e-4, 5e-6, 16, 1e-4, 1e-5, 16]}
 
 
-def boolean(text):
-    """Read true or false (also yes/no, 1/0, on/off). Raises ArgumentTypeError."""
-    words = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
-    if text.lower() not in words:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return words[text.lower()]
+def _recipe(model, size, schedule):
+    width, height = SIZES[size]
+    common = {"batch_size": 12, "drop_path": 0.2, "weight_decay": 1e-2, "weights_init": "pretrained"}
+    return {"model": model, "width": width, "height": height, **common, **schedule}
 
 
-def positive(text):
-    """Read a whole number of at least 1."""
-    return _whole(text, 1)
+RECIPES = {
+    f"{model}_{size}{suffix}": _recipe(model, size, schedule)
+    for model in MODELS
+    for size in SIZES
+    for suffix, schedule in (
+        ("", _PRETRAINED_8M if model == "lite-mono-8m" else _PRETRAINED),
+        ("_scratch", _SCRATCH),
+    )
+}
 
 
-def whole(text):
-    """Read a whole number of at least 0."""
-    return _whole(text, 0)
-
-
-def _whole(text, least):
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
-    return value
+def command_line(name):
+    """Return the training command that a recipe stands for."""
+    words = ["python train.py"]
+    for option, value in RECIPES[name].items():
+        words.append(f"--{option} {' '.join(map(str, value)) if isinstance(value, list) else value}")
+    if not name.endswith("_scratch"):
+        words.append("--mypretrain WEIGHTS")
+    return " ".join(words)
 
 
 def dilation_list(text):

@@ -6,13 +6,14 @@ Every step does only what is left to do and can be run alone; a run that was bro
 Archives live in DATA/archives, where they may also be put by hand.
 """
 
+import contextlib
 import os
 import sys
 
-import errors
-from fetching import kitti_archives
-from fetching.preparation import STEPS
-from options import Parser, positive
+from datasets.preparation import kitti_drives
+from datasets.preparation.steps import STEPS
+from system import errors
+from system.command_line import Parser, command, positive
 
 
 def parser():
@@ -29,7 +30,7 @@ def parser():
     made.add_argument(
         "--steps", nargs="+", choices=STEPS, default=list(STEPS), metavar="STEP", help=f"any of {', '.join(STEPS)}"
     )
-    made.add_argument("--base_url", default=kitti_archives.BASE_URL, metavar="URL", help="where the archives are")
+    made.add_argument("--base_url", default=kitti_drives.BASE_URL, metavar="URL", help="where the archives are")
     made.add_argument(
         "--frame_ids",
         nargs="+",
@@ -62,17 +63,17 @@ def parser():
     return made
 
 
-@errors.command
+@command
 def main(argv=None):
     """Run the steps that were asked for; see the module's docstring."""
     options = parser().parse_args(argv)
     if options.png and options.delete_png:
         raise errors.UserError("contradictory options", "--png with --delete_png", "leave one of them out")
-    from fetching.cache import only_one
-    from fetching.preparation import Preparation
-    from fetching.soundness import verify
+    from datasets.preparation.steps import Preparation
+    from datasets.preparation.verification import verify
+    from system.locks import only_one
 
-    drives, notes = kitti_archives.wanted_drives(options.split, options.frame_ids, options.use_stereo, options.lidar)
+    drives, notes = kitti_drives.wanted_drives(options.split, options.frame_ids, options.use_stereo, options.lidar)
     print(*notes, sep="\n", end="\n" if notes else "")
     steps = [step for step in STEPS if step in options.steps and not (step == "convert" and options.png)]
     work = Preparation(
@@ -99,13 +100,22 @@ def main(argv=None):
 
 
 def build_ground_truth(options, work):
-    """Build gt_depths.npz of every split that has a test list."""
+    """Build gt_depths.npz of every split that has a test list, unless a sound one for its list is there."""
     from datasets.splits import resolve_split
+    from evaluation.ground_truth import build, ground_truth_path, load_ground_truth
 
     for split in map(resolve_split, options.split):
-        if "test" in split.parts() and split.name != "benchmark":
-            with work.problems.collected():
-                work.ground_truth(split)
+        if "test" not in split.parts() or split.name == "benchmark":
+            continue
+        with work.problems.collected():
+            lines, path = split.lines("test"), ground_truth_path(split)
+            if os.path.exists(path):
+                with contextlib.suppress(errors.UserError):
+                    load_ground_truth(path, lines)
+                    print(f"ground truth of {split.name} is there: {path}")
+                    continue
+            build(work.data_path, split, lines)
+            print(f"ground truth of {split.name}: {len(lines)} maps in {path}")
 
 
 if __name__ == "__main__":

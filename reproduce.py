@@ -9,10 +9,11 @@ import io
 import os
 import sys
 
-import errors
-import files
-from fetching.published import SHARES_VARIABLE, WEIGHTS, weights_folder
-from options import METRICS, ROOT, Parser, positive, whole
+from checkpointing.published import SHARES_VARIABLE, WEIGHTS, weights_folder
+from evaluation import METRICS
+from options import ROOT
+from system import errors, files
+from system.command_line import Parser, command, positive, whole
 
 TOLERANCE = 0.0015  # the table has three decimals; other libraries may move the last
 
@@ -40,7 +41,7 @@ def parser():
     return made
 
 
-@errors.command
+@command
 def main(argv=None):
     """Evaluate the rows, print the comparison; see the module's docstring."""
     options = parser().parse_args(argv)
@@ -57,8 +58,8 @@ def main(argv=None):
 
 def check_data(options):
     """Raise `UserError` unless all images of the split are there, before any weights are fetched."""
+    from datasets.preparation.kitti_drives import CAMERAS, frame_path
     from datasets.splits import parse_lines, resolve_split
-    from fetching.kitti_archives import CAMERAS, frame_path
 
     split = resolve_split(options.eval_split)
     ending = ".png" if options.png else ".jpg"

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-import files
-from errors import UserError, command
-from fetching.published import weights_folder
-from options import Parser, add_model_options
+from checkpointing.published import weights_folder
+from options import add_model_options
+from system import files
+from system.command_line import Parser, command
+from system.errors import UserError
 
 OUTPUT_MARK = "_disp"  # what ends the names of our own pictures; never taken as input
 DEPTH_PNG_UNITS = 256  # per metre, as in KITTI's depth maps
@@ -36,7 +37,7 @@ def main(argv=None):
     opt = parser().parse_args(argv)
     jobs = find_jobs(opt.image_path, opt.ext, opt.test, opt.output_dir)
     folder = weights_folder(opt.load_weights_folder)
-    from inference import Predictor, choose_device
+    from inference.predictor import Predictor, choose_device
 
     device = choose_device(opt.no_cuda)
     predictor = Predictor(folder, opt.model, device, dilations=opt.dilations)
@@ -155,7 +156,7 @@ def predict_files(jobs, predictor, save_depth=False, save_depth_png=False, quiet
 
     Args:
         jobs: `Job`s, as `find_jobs` returns them.
-        predictor: an `inference.Predictor`.
+        predictor: an `inference.predictor.Predictor`.
         save_depth: also write `<output>_depth.npy`, (h, w) float32, the image's own size.
         save_depth_png: also write `<output>_depth.png`, 16 bits, depth times 256, the image's own size.
         quiet: no progress.
@@ -163,9 +164,9 @@ def predict_files(jobs, predictor, save_depth=False, save_depth_png=False, quiet
     Raises:
         UserError: an image is missing or damaged (named), or an output cannot be written.
     """
-    from evaluation.parallel import map_in_order
     from layers import disp_to_depth
-    from progress import Progress
+    from system.parallel import map_in_order
+    from system.progress import Progress
 
     def read(job):
         image = read_image(job.image)

@@ -2,9 +2,9 @@
 
 import sys
 
-from errors import command
-from fetching.published import pretrained_encoder, weights_folder
+from checkpointing.published import pretrained_encoder, weights_folder
 from options import LiteMonoOptions
+from system.command_line import command
 
 
 @command
@@ -12,7 +12,7 @@ def main(argv=None):
     """Parse the options and run the training; see --help."""
     opt = LiteMonoOptions("train.py").parse(argv)
     if opt.print_recipe:
-        from training.recipes import command_line
+        from options import command_line
 
         print(command_line(opt.recipe))
         return 0
@@ -23,9 +23,9 @@ def main(argv=None):
     opt.load_weights_folder = weights_folder(opt.load_weights_folder)
     opt.mypretrain = pretrained_encoder(opt.mypretrain)
     from trainer import Trainer
-    from training import processes
     from training.data import find_split
-    from training.interruption import Interrupted
+    from training.run import distributed
+    from training.run.interruption import Interrupted
 
     find_split(opt)  # before the pose network's weights are fetched
     try:
@@ -34,7 +34,7 @@ def main(argv=None):
         print(stop)
         return stop.exit_code
     finally:
-        processes.stop()
+        distributed.stop()
     return 0
 
 

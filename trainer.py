@@ -9,21 +9,30 @@ import os
 
 import torch
 
-from checkpoints import save_networks, write_state
-from errors import UserError
-from files import replacing_folder, sweep, write_json
-from losses import Objective, compute_losses
-from training import processes as process_group
-from training import state as states
+from checkpointing.files import write_state
+from checkpointing.folders import save_networks
+from losses.objective import Objective, compute_losses
+from system.errors import UserError
+from system.files import replacing_folder, sweep, write_json
 from training.alarms import Alarms, startup_notices, watch
 from training.data import TrainingData
-from training.depth_and_motion import DepthAndMotion
-from training.guard import check_identity, own_folder, stop_unless_finite
-from training.interruption import Interrupted, Interruption
+from training.model import DepthAndMotion
 from training.optimisation import Optimisation
-from training.precision import Precision, choose_device, random_states, restore_random_states, seed_everything, set_up
-from training.run_folder import RunFolder
-from training.run_log import RunLog
+from training.run import distributed as process_group
+from training.run import states as states
+from training.run.failures import own_folder, stop_unless_finite
+from training.run.folder import RunFolder
+from training.run.identity import check_identity
+from training.run.interruption import Interrupted, Interruption
+from training.run.log import RunLog
+from training.run.precision import (
+    Precision,
+    choose_device,
+    random_states,
+    restore_random_states,
+    seed_everything,
+    set_up,
+)
 from training.starting_weights import load_starting_weights
 from training.validation import choose_metric, is_better, protocol_for, validate
 

@@ -8,9 +8,9 @@ python weights.py check FOLDER_OR_NAME
 import os
 import sys
 
-import errors
-from fetching import published
-from options import Parser
+from checkpointing import published
+from system import errors
+from system.command_line import Parser, command
 
 
 def parser():
@@ -26,7 +26,7 @@ def parser():
     return made
 
 
-@errors.command
+@command
 def main(argv=None):
     """Run the command line."""
     options = parser().parse_args(argv)
@@ -91,7 +91,8 @@ def check(what):
 
 
 def _encoder_model(path):
-    from checkpoints import CLASSIFIER_ENTRIES, identify_model, read_state
+    from checkpointing.files import identify_model, read_state
+    from checkpointing.imagenet import CLASSIFIER_ENTRIES
 
     state = read_state(path)
     state = state.get("model", state)
@@ -101,7 +102,7 @@ def _encoder_model(path):
 
 
 def _folder_row(path):
-    from checkpoints import identify_model, read_state
+    from checkpointing.files import identify_model, read_state
 
     state = read_state(os.path.join(path, published.FILES[0]))
     model = identify_model(state) or _unknown(path)

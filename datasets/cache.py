@@ -19,9 +19,9 @@ import zlib
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-import files
-from errors import UserError, from_os_error
-from progress import Progress
+from system import files
+from system.errors import UserError, from_os_error
+from system.progress import Progress
 
 RAM = "ram"
 VERSION = 1  # of the files; another number means: build again

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from datasets import dataset_class
 from datasets.splits import resolve_split
-from errors import UserError
-from progress import Progress
+from system.errors import UserError
+from system.progress import Progress
 
 SHOWN = 20  # problems that are listed one by one
 SAMPLE = 200  # images that a sample holds at most, spread evenly

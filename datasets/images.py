@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from datasets import lanczos
-from errors import UserError, from_os_error
+from system.errors import UserError, from_os_error
 
 DEPTH_UNITS = 256.0  # of KITTI's depth PNGs, per metre
 Image.MAX_IMAGE_PIXELS = 200_000_000  # a larger one is no camera's frame

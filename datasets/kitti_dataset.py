@@ -10,8 +10,8 @@ import numpy as np
 
 from datasets.images import read_depth_png
 from datasets.mono_dataset import MonoDataset
-from errors import UserError
 from kitti_utils import CAMERA_OF_SIDE, generate_depth_map
+from system.errors import UserError
 
 DEPTH_SIZE = (375, 1242)  # height and width of depth_gt: the commonest of KITTI's sizes
 

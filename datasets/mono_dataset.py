@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from datasets import images, jitter
 from datasets.splits import parse_lines
-from errors import UserError
+from system.errors import UserError
 
 BASELINE = 0.1  # stereo_T's unit: KITTI's 0.54 m are called 0.1
 AUGMENT_CHANCE = 0.5  # of the flip, and of the colour jitter

@@ -12,7 +12,7 @@ import json
 import os
 from typing import NamedTuple
 
-from errors import UserError, from_os_error
+from system.errors import UserError, from_os_error
 
 PARTS = ("train", "val", "test")
 SPLITS_DIR = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "splits")

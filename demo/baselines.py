@@ -10,9 +10,9 @@ import sys
 
 import numpy as np
 
-from errors import UserError, command
-from files import write_json
-from options import Parser
+from system.command_line import Parser, command
+from system.errors import UserError
+from system.files import write_json
 
 
 @command

@@ -7,9 +7,10 @@ import sys
 
 import numpy as np
 
-from errors import UserError, command
-from files import write_image
-from options import Parser, add_model_options, positive
+from options import add_model_options
+from system.command_line import Parser, command, positive
+from system.errors import UserError
+from system.files import write_image
 
 ERROR_RANGE = 0.5  # relative error shown as the brightest colour
 TITLES = ("image", "disparity before", "disparity after", "relative error after (black 0, bright 0.5)")
@@ -41,7 +42,7 @@ def sheet(opt):
     from datasets import KITTIRAWDataset
     from datasets.splits import resolve_split
     from evaluation.ground_truth import ground_truth_path, load_ground_truth
-    from inference import Predictor, choose_device
+    from inference.predictor import Predictor, choose_device
 
     split = resolve_split(opt.split)
     lines = split.lines("test")

@@ -9,9 +9,9 @@ import json
 import os
 import sys
 
-from errors import UserError, command
-from files import replacing
-from options import Parser
+from system.command_line import Parser, command
+from system.errors import UserError
+from system.files import replacing
 
 
 @command

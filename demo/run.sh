@@ -15,7 +15,7 @@ step() {
     "$@"
 }
 
-step python -m datasets.synthetic --out "$DRIVE"
+step python -m demo.street --out "$DRIVE"
 
 # Small pictures, a light pose network, and a nearest depth of 0.03: motion from random weights is tiny, and this unit of
 # depth gives it enough effect for the two networks to find each other (docs/learning.md tells what else was tried).

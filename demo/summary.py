@@ -7,8 +7,8 @@ import json
 import os
 import sys
 
-from errors import UserError, command
-from options import Parser
+from system.command_line import Parser, command
+from system.errors import UserError
 
 
 @command

@@ -1,1 +1,3 @@
 """Measuring depth: the ground truth, the metrics and the protocols of the KITTI Eigen evaluation."""
+
+METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")

@@ -16,13 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-import files
-from allocator import keep_freed_memory
+from cpu.allocator import keep_freed_memory
 from datasets.images import read_depth_png
 from datasets.splits import checksum, parse_lines, resolve_split
-from errors import UserError, from_os_error
 from kitti_utils import CAMERA_OF_SIDE, generate_depth_map
-from progress import Progress
+from system import files
+from system.errors import UserError, from_os_error
+from system.progress import Progress
 
 FILE_NAME = "gt_depths.npz"
 IMPROVED_SPLITS = ("eigen_benchmark",)  # their ground truth is KITTI's improved depth maps

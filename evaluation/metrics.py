@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.parallel import map_in_order
-
-METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
+from evaluation import METRICS
+from system.parallel import map_in_order
 
 MIN_DEPTH = 1e-3  # metres: nearer ground truth is ignored, nearer predictions are clamped
 MAX_DEPTH = 80.0  # metres: the same at the far end, the range of KITTI's laser scanner
@@ -17,7 +16,6 @@ STEREO_SCALE = 5.4  # KITTI's stereo baseline is 0.54 m, the networks train with
 _GARG_ROWS = (0.40810811, 0.99189189)  # Garg et al.'s crop, as fractions of the height ...
 _GARG_COLUMNS = (0.03594771, 0.96405229)  # ... and of the width
 _DELTA = 1.25  # the ratio below which a pixel counts for a1; its powers for a2 and a3
-_EDGE_START, _EDGE_SLOPE = 0.05, 20  # post-processing ramp: full weight up to 5 % of the width, none from 10 %
 
 
 class Protocol(NamedTuple):
@@ -73,24 +71,6 @@ def compute_errors(gt, pred):
         np.sqrt(np.mean((np.log(gt) - np.log(pred)) ** 2)),
         *(np.mean(worst < _DELTA**power) for power in (1, 2, 3)),
     )
-
-
-def batch_post_process_disparity(left, right):
-    """Blend the disparities of images and of their mirror images (Godard et al., CVPR 2017, section 3.4).
-
-    Near each border one of the two does not see what occludes it there, so the other takes over; between, their mean.
-
-    Args:
-        left: (B, H, W) disparity of the images.
-        right: (B, H, W) disparity of the mirrored images, mirrored back.
-
-    Returns:
-        (B, H, W), of the arrays' own type or wider.
-    """
-    across = np.linspace(0, 1, left.shape[-1])
-    near_left = 1 - np.clip(_EDGE_SLOPE * (across - _EDGE_START), 0, 1)
-    near_right = near_left[::-1]
-    return near_right * left + near_left * right + (1 - near_left - near_right) * 0.5 * (left + right)
 
 
 def garg_window(height, width):

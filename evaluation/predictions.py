@@ -2,16 +2,16 @@
 
 import numpy as np
 
-import files
-from errors import UserError
-from evaluation.parallel import batched, map_in_order
+from system import files
+from system.errors import UserError
+from system.parallel import batched, map_in_order
 
 
 def network_disparities(opt, folder, lines):
     """Load a network; return (generator of scaled disparities (H, W) float32, what the summary says about it)."""
     from datasets import KITTIRAWDataset
     from evaluation.cost import network_cost
-    from inference import Predictor, choose_device
+    from inference.predictor import Predictor, choose_device
 
     predictor = Predictor(folder, opt.model, choose_device(opt.no_cuda), dilations=opt.dilations)
     network = predictor.network
@@ -42,7 +42,7 @@ def _predictions(opt, predictor, dataset):
     import torch
 
     from layers import disp_to_depth
-    from progress import Progress
+    from system.progress import Progress
 
     images = map_in_order(lambda index: dataset[index]["color", 0, 0], range(len(dataset)), opt.num_workers)
     run = predictor.predict_post_processed if opt.post_process else predictor.predict
@@ -55,7 +55,7 @@ def _predictions(opt, predictor, dataset):
 
 def _depth_range(opt, network):
     """The depths that disparity stands for: as the options say where they are not the default, else as the weights."""
-    from checkpoints import DEPTH_RANGE
+    from checkpointing.folders import DEPTH_RANGE
 
     given = opt.min_depth, opt.max_depth
     return network.depth_range if given == DEPTH_RANGE else given

@@ -5,8 +5,8 @@ import io
 
 import numpy as np
 
-import files
 from evaluation.metrics import METRICS, mean_errors, ratio_statistics
+from system import files
 
 _WIDTH = 9
 

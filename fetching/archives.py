@@ -9,9 +9,8 @@ import stat
 import zipfile
 import zlib
 
-from errors import UserError
-from fetching.amounts import size_text
-from files import replacing
+from system.errors import UserError
+from system.files import replacing, size_text
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 

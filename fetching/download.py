@@ -19,8 +19,8 @@ import urllib.parse
 import urllib.request
 from typing import NamedTuple
 
-from errors import UserError, from_os_error
-from files import write_json
+from system.errors import UserError, from_os_error
+from system.files import write_json
 
 CHUNK = 1 << 18  # bytes read at once: small enough for a lively progress line
 TIMEOUT = 30.0  # seconds without a byte before a connection counts as dead

@@ -12,18 +12,19 @@ import torch.nn.functional as F
 from timm.models import register_model
 from torch import nn
 
-from checkpoints import CLASSIFIER_ENTRIES, PROFILER_ENTRIES, identify_model, load_strictly, read_state
-from errors import UserError
-from model_table import MODELS
+from checkpointing.files import PROFILER_ENTRIES, identify_model, load_strictly, read_state
+from checkpointing.imagenet import CLASSIFIER_ENTRIES
 from networks import LiteMono
-from training import state as states
+from networks.model_table import MODELS
+from system.errors import UserError
+from training.run import states as states
 
 
 class LiteMonoClassifier(LiteMono):
     """The encoder, and on the global average of its last map a LayerNorm, dropout and a Linear.
 
     Args:
-        model: a row of `model_table.MODELS`.
+        model: a row of `networks.model_table.MODELS`.
         num_classes: classes to tell apart.
         drop_path_rate, layer_scale_init_value: as in `LiteMono`.
         drop_rate: dropout before the classifier.

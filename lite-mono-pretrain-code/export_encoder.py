@@ -5,8 +5,10 @@ import sys
 
 sys.path.insert(1, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # the project, behind this folder
 
-from errors import command  # noqa: E402
-from options import Parser  # noqa: E402
+from system.command_line import (
+    Parser,  # noqa: E402
+    command,  # noqa: E402
+)
 
 
 @command
@@ -18,7 +20,7 @@ def main(argv=None):
     Parser.flag(parser, "ema", help="take the moving average of the weights")
     Parser.flag(parser, "keep_head", help="keep the classifier and its norm")
     opt = parser.parse_args(argv)
-    from checkpoints import write_state
+    from checkpointing.files import write_state
     from classifier import encoder_entries, identify_encoder, read_classifier
 
     state, _ = read_classifier(opt.checkpoint, opt.ema)

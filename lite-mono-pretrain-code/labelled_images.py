@@ -23,9 +23,9 @@ from timm.data import (
 )
 from torch.utils.data import Dataset
 
-from errors import UserError
 from readers import class_names
-from training.loading import EpochOrder
+from system.errors import UserError
+from training.run.loading import EpochOrder
 
 STEP = 32  # the encoder's sizes are multiples of it
 

@@ -11,8 +11,8 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 
-from errors import UserError
-from training.precision import Precision
+from system.errors import UserError
+from training.run.precision import Precision
 
 OVERFLOWS = 20  # fp16 steps in a row whose gradients may overflow while the scaler looks for its scale
 

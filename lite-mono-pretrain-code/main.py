@@ -5,8 +5,8 @@ import sys
 
 sys.path.insert(1, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # the project, behind this folder
 
-from errors import command  # noqa: E402
 from pretraining_options import parse  # noqa: E402
+from system.command_line import command  # noqa: E402
 
 
 @command
@@ -14,8 +14,8 @@ def main(argv=None):
     """Parse the options and run the pre-training or the evaluation."""
     opt = parse(argv)
     from pretrainer import Pretrainer
-    from training import processes
-    from training.interruption import Interrupted
+    from training.run import distributed
+    from training.run.interruption import Interrupted
 
     try:
         pretrainer = Pretrainer(opt)
@@ -24,7 +24,7 @@ def main(argv=None):
         print(stop)
         return stop.exit_code
     finally:
-        processes.stop()
+        distributed.stop()
     return 0
 
 

@@ -9,24 +9,32 @@ import time
 import timm
 import torch
 
-from checkpoints import write_state
+from checkpointing.files import write_state
 from classifier import load_classifier
-from errors import UserError
 from evaluation.cost import count_multiply_adds, count_parameters
-from files import write_text
 from learner import Learner, NotFinite
 from pretraining_data import PretrainingData
-from progress import Progress
 from readers import digest
 from scoring import score
-from training import guard
-from training import processes as process_group
-from training import state as states
-from training.interruption import Interrupted, Interruption
-from training.loading import BadSamples
-from training.precision import Precision, choose_device, random_states, restore_random_states, seed_everything, set_up
-from training.run_folder import RunFolder
-from training.run_log import RunLog
+from system.errors import UserError
+from system.files import write_text
+from system.progress import Progress
+from training.run import distributed as process_group
+from training.run import failures
+from training.run import states as states
+from training.run.folder import RunFolder
+from training.run.identity import check_identity
+from training.run.interruption import Interrupted, Interruption
+from training.run.loading import BadSamples, grouped
+from training.run.log import RunLog
+from training.run.precision import (
+    Precision,
+    choose_device,
+    random_states,
+    restore_random_states,
+    seed_everything,
+    set_up,
+)
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +105,7 @@ class Pretrainer:
         self.epoch, self.step_in_epoch = self.opt.start_epoch, 0
         self.learner.step = self.epoch * self.data.steps_per_epoch
         self.best, self.history = {"top1": -1.0, "ema_top1": -1.0}, []
-        with guard.own_folder(self.run, self.processes, self._where), Interruption() as self.interruption:
+        with failures.own_folder(self.run, self.processes, self._where), Interruption() as self.interruption:
             self._begin()
             while self.epoch < self.opt.epochs:
                 self._run_epoch()
@@ -118,7 +126,7 @@ class Pretrainer:
             if first:
                 self.processes.wait()
         except RuntimeError as error:
-            problem = guard.outside_cause(error, f"rank {self.processes.rank}", self.processes.count)
+            problem = failures.outside_cause(error, f"rank {self.processes.rank}", self.processes.count)
             if problem is None:
                 raise
             raise problem from error
@@ -161,7 +169,7 @@ class Pretrainer:
         began, losses = time.monotonic(), []
         title, left = f"epoch {self.epoch} of {opt.epochs}", self.data.steps_per_epoch - self.step_in_epoch
         with Progress(title, left, quiet=not self.processes.is_first) as progress:
-            for batches, waited in guard.grouped(self.data.loader, opt.update_freq, self.bad_samples):
+            for batches, waited in grouped(self.data.loader, opt.update_freq, self.bad_samples):
                 losses.append(self._learn(batches, waited))
                 progress.advance()
                 if opt.save_ckpt and opt.save_steps and self.learner.step % opt.save_steps == 0:
@@ -177,7 +185,7 @@ class Pretrainer:
         except NotFinite as problem:
             path = os.path.join(self.run.path, "not_finite.json")
             report = {"epoch": self.epoch, "step": self.learner.step, "learning_rate": self.learner.rate}
-            guard.stop_unless_finite(*problem.args, path, lambda: report)
+            failures.stop_unless_finite(*problem.args, path, lambda: report)
         self.step_in_epoch += 1
         self.log.clock.count(sum(len(batch["target"]) for batch in batches) * self.processes.count, waited)
         if self.learner.step % LOG_STEPS == 0 or self.learner.step == 1:
@@ -268,7 +276,7 @@ class Pretrainer:
         if "training images" not in state.get("identity", {}):
             raise UserError("not a state of a pre-training run", path, "name a state_*.pt of the output folder")
         try:
-            guard.check_identity(self._identity(), state["identity"])
+            check_identity(self._identity(), state["identity"])
         except UserError as problem:
             fix = f"{problem.fix} with --auto_resume false"
             raise UserError(problem.what, f"{path}: {problem.which}", fix) from problem

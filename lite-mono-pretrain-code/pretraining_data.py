@@ -2,11 +2,11 @@
 
 import torch
 
-from errors import UserError
 from labelled_images import BatchOrder, LabelledImages, batch_sizes, crop_sizes, make_transform
 from learner import mixes
 from readers import check_classes, check_same_classes, class_names, find_part, open_reader
-from training.loading import make_loader
+from system.errors import UserError
+from training.run.loading import make_loader
 
 VALIDATION_WORKERS = 4
 

@@ -1,8 +1,8 @@
 """Every option of ImageNet pre-training: name, default and meaning, and the rules between them. Free of torch."""
 
-from errors import UserError, UserErrors
-from model_table import MODELS
-from options import Parser, positive, whole
+from networks.model_table import MODELS
+from system.command_line import Parser, positive, whole
+from system.errors import UserError, UserErrors
 
 
 def make_parser():

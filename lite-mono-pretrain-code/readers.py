@@ -12,7 +12,7 @@ from timm.data.readers.reader_image_folder import ReaderImageFolder
 from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 from timm.utils.misc import natural_key
 
-from errors import UserError
+from system.errors import UserError
 
 ARCHIVES = (".tar", ".zip")
 

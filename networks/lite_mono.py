@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model_table import MODELS, dilations_for
-from networks.norm_gelu import norm_and_gelu
-from networks.pixel_network import pixel_network
+from cpu.norm_gelu import norm_and_gelu
+from cpu.pixel_network import pixel_network
+from networks.model_table import IMAGE_MEAN, IMAGE_STD, MODELS, dilations_for
 
-IMAGE_MEAN, IMAGE_STD = 0.45, 0.225  # one grey level for all channels, as in Monodepth2
 EXPANSION = 6  # hidden width of the per-pixel layers over their input
 HEADS = 8
 
@@ -172,7 +171,7 @@ class LiteMono(nn.Module):
     """Lite-Mono depth encoder.
 
     Args:
-        model: a row of `model_table.MODELS`.
+        model: a row of `networks.model_table.MODELS`.
         height, width: the input size that the published dilations are chosen for; any multiple of 32 can be fed.
         drop_path_rate: of the last block; the blocks before grow to it linearly from 0.
         in_chans: channels of the input image.

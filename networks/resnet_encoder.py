@@ -6,7 +6,7 @@ The published files hold the classifier `encoder.fc`, which nothing uses: it is 
 import torch
 from torch import nn
 
-from networks.lite_mono import IMAGE_MEAN, IMAGE_STD
+from networks.model_table import IMAGE_MEAN, IMAGE_STD
 
 DEPTHS = (18, 34, 50, 101, 152)
 

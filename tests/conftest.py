@@ -55,7 +55,7 @@ def reference():
 @pytest.fixture(scope="session")
 def synthetic_drive(tmp_path_factory):
     """Data path of a tiny synthetic drive: 20 items to train on, 2 for validation, both cameras, scans."""
-    from datasets.synthetic.__main__ import main
+    from demo.street.__main__ import main
 
     out = tmp_path_factory.mktemp("drive")
     settings = {"drives": 1, "frames": 13, "width": 128, "height": 64, "samples": 1, "workers": 1}

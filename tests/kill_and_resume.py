@@ -15,8 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from errors import command
-from options import Parser
+from system.command_line import Parser, command
 from tests.short_runs import arguments, assert_same_end
 
 FLAGS = ("--num_epochs", "3", "--save_steps", "1", "--keep_states", "2", "--val_steps", "2")
@@ -106,7 +105,7 @@ def kill_and_resume(data, folder, kills, signum=signal.SIGKILL, longest=None, se
 @command
 def main(argv=None):
     """Run the command line."""
-    from datasets.synthetic.__main__ import main as write_drive
+    from demo.street.__main__ import main as write_drive
 
     parser = Parser(prog="-m tests.kill_and_resume", description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20, help="in all")

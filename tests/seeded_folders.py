@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from checkpoints import save_networks
+from checkpointing.folders import save_networks
 from networks import DepthDecoder, LiteMono
 from tests import tiny_kitti
 from tests.reference.seeded_weights import tensor_for

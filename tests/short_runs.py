@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from training import state
+from training.run import states
 
 SIZE = ("--height", "32", "--width", "64")
 LIGHT = ("--model", "lite-mono-tiny", "--pose_model_type", "posecnn", "--weights_init", "scratch")
@@ -44,7 +44,7 @@ def one_line(capsys):
 
 def newest_state(run):
     """Return the newest state of a run's folder."""
-    return state.StateFolder(os.path.join(run, "states"), 1).newest()[1]
+    return states.StateFolder(os.path.join(run, "states"), 1).newest()[1]
 
 
 def differences(one, other, path=""):

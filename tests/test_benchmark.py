@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-import benchmark
-from benchmarking import parts, timing
+from benchmark import __main__ as benchmark
+from benchmark import parts, timing
 
 
 def test_a_tiny_run_prints_a_table_and_writes_numbers_and_picture(tmp_path, capsys):
@@ -29,9 +29,9 @@ def test_what_grows_with_the_work_is_told():
 
 
 def test_a_worker_takes_steps_and_tells_their_cost():
-    from benchmarking.worker import Worker
+    from benchmark.worker import Worker
 
-    with Worker("benchmarking.training_step", "fast", ("lite-mono-tiny", 1, 64, 96, True)) as worker:
+    with Worker("benchmark.training_step", "fast", ("lite-mono-tiny", 1, 64, 96, True)) as worker:
         seconds = [worker.run() for _ in range(2)]
     assert [answer["seconds"] for answer in worker.answers] == seconds
     assert all(answer["peak_gb"] > 0.1 and answer["cpu_seconds"] > 0 for answer in worker.answers)
@@ -47,7 +47,7 @@ def test_parts_measure_every_version(part):
 
 
 def test_steps_of_every_version_start_with_the_same_loss():
-    from benchmarking.training_step import make
+    from benchmark.training_step import make
 
     losses = [make(version, "lite-mono-tiny", 1, 64, 96, True)[0]() for version in ("plain", "fast")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)  # drop path draws by itself, the noise is tiny
@@ -77,8 +77,8 @@ def test_gain_is_against_the_first_version():
 
 
 def test_plain_projection_equals_the_fast_one():
+    from benchmark.plain.ground_truth import depth_map
     from kitti_utils import project_points
-    from tests.plain.ground_truth import depth_map
 
     points = np.random.default_rng(0).uniform((-2, -9, -4, 1), (12, 9, 4, 1), (3000, 4)).astype(np.float32)
     P = np.array([[20, 0, 30, 1], [0, 20, 10, 0], [0, 0, 1, 0]]) @ np.array(
@@ -89,7 +89,7 @@ def test_plain_projection_equals_the_fast_one():
 
 
 def test_plain_and_fast_read_the_same_scan_alike(tmp_path):
-    from benchmarking import projection
+    from benchmark import projection
 
     projection.write_scan(tmp_path)
     plain, fast = (projection.make(version, str(tmp_path))[0]() for version in projection.VERSIONS)

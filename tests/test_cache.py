@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from datasets import KITTIRAWDataset, cache, jitter, on_device
-from errors import UserError
+from system.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 DRIVE = "2011_09_26/2011_09_26_drive_0001_sync"

@@ -6,10 +6,12 @@ import pickle
 import pytest
 import torch
 
-import checkpoints
-from checkpoints import load_depth_network, load_networks, load_pretrained_encoder, load_strictly, read_state
-from errors import UserError
+from checkpointing import files
+from checkpointing.files import load_strictly, read_state
+from checkpointing.folders import load_depth_network, load_networks
+from checkpointing.imagenet import load_pretrained_encoder
 from networks import DepthDecoder, LiteMono
+from system.errors import UserError
 from tests.seeded_folders import HEIGHT, MODEL, WIDTH, seeded_networks, write_weights
 from tests.short_runs import differences
 
@@ -169,7 +171,7 @@ def test_half_precision_weights_load_as_float32(folder):
 
 
 def test_writing_moves_tensors_to_the_cpu_and_leaves_nothing_beside(tmp_path):
-    checkpoints.write_state(
+    files.write_state(
         str(tmp_path / "a.pth"), {"x": torch.ones(2, requires_grad=True), "n": [1, (2, torch.ones(1))]}
     )
     state = read_state(str(tmp_path / "a.pth"))
@@ -206,4 +208,4 @@ def test_imagenet_weights_that_match_nothing_are_refused(tmp_path, weights, word
 def test_imagenet_weights_of_another_model_advise(tmp_path):
     torch.save(LiteMono("lite-mono").state_dict(), tmp_path / "w.pth")
     state = torch.load(tmp_path / "w.pth", weights_only=True)
-    assert checkpoints.identify_model(state) == "lite-mono"
+    assert files.identify_model(state) == "lite-mono"

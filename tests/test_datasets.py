@@ -15,7 +15,7 @@ from torchvision.transforms import functional as tv
 
 from datasets import KITTIDepthDataset, KITTIOdomDataset, KITTIRAWDataset, images, jitter
 from datasets.mono_dataset import stereo_transform
-from errors import UserError
+from system.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 DRIVE = "2011_09_26/2011_09_26_drive_0001_sync"

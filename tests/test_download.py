@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from errors import UserError
-from fetching import cache, download
+from checkpointing import published
+from fetching import download
+from system import locks
+from system.errors import UserError
 from tests.http_site import Site
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -256,18 +258,18 @@ def test_the_cache_folder_follows_its_variable_then_xdg_then_home(monkeypatch, t
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("LITE_MONO_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert cache.cache_folder() == str(tmp_path / ".cache" / "lite-mono")
+    assert published.cache_folder() == str(tmp_path / ".cache" / "lite-mono")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache.cache_folder() == str(tmp_path / ".cache" / "lite-mono")
+    assert published.cache_folder() == str(tmp_path / ".cache" / "lite-mono")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache.cache_folder() == str(tmp_path / "xdg" / "lite-mono")
+    assert published.cache_folder() == str(tmp_path / "xdg" / "lite-mono")
     monkeypatch.setenv("LITE_MONO_CACHE", str(tmp_path / "own"))
-    assert cache.cache_folder() == str(tmp_path / "own")
+    assert published.cache_folder() == str(tmp_path / "own")
 
 
 def test_a_lock_that_somebody_holds_is_waited_for_then_given_up(tmp_path, capsys):
     def lock(timeout):
-        return cache.only_one(str(tmp_path / "x.lock"), "fetching x", timeout)
+        return locks.only_one(str(tmp_path / "x.lock"), "fetching x", timeout)
 
     with lock(0), pytest.raises(UserError, match="still fetching x"), lock(0.1):
         pass

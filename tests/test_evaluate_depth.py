@@ -151,11 +151,11 @@ def test_stereo_is_metric_without_median_scaling(weights, tree, capsys):
 
 
 def test_the_depth_range_comes_from_the_weights_unless_it_is_given(tree, tmp_path):
-    import checkpoints
+    from checkpointing import folders
 
     encoder, decoder = seeded_networks()
     (tmp_path / "near").mkdir()
-    checkpoints.save_networks(
+    folders.save_networks(
         tmp_path / "near", {"encoder": encoder, "depth": decoder}, HEIGHT, WIDTH, False, encoder.dilations, (1, 50)
     )
     published = expected_disparities(tree)

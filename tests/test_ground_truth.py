@@ -11,8 +11,8 @@ from PIL import Image
 
 import export_gt_depth
 import kitti_utils
-from errors import UserError
 from evaluation import ground_truth
+from system.errors import UserError
 
 DRIVE = "2011_09_26/2011_09_26_drive_0002_sync"
 CAMERAS = "S_rect_02: {} {}\nR_rect_00: 1 0 0 0 1 0 0 0 1\nP_rect_02: 60 0 30 5 0 60 10 0 0 0 1 0\n"

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from errors import UserError
-from evaluation.metrics import batch_post_process_disparity
-from inference import Predictor, plain_disparity
+from inference import folded
+from inference.folded import FoldedDepthNetwork
+from inference.post_processing import batch_post_process_disparity
+from inference.predictor import Predictor, plain_disparity
 from layers import disp_to_depth
-from model_table import MODELS
-from networks import folded
-from networks.folded import FoldedDepthNetwork
+from networks.model_table import MODELS
+from system.errors import UserError
 from tests.reference.seeded_weights import image
 from tests.seeded_folders import HEIGHT, MODEL, WIDTH, seeded_networks, write_weights
 
@@ -143,11 +143,11 @@ def test_dilations_given_replace_those_of_the_weights(weights):
 
 
 def test_weights_without_full_size_are_refused(tmp_path):
-    import checkpoints
+    from checkpointing import files
     from networks import DepthDecoder
 
     folder = write_weights(tmp_path / "weights_0")
     decoder = DepthDecoder(MODELS[MODEL].channels, scales=(1, 2))
-    checkpoints.write_state(str(folder / "depth.pth"), decoder.state_dict())
+    files.write_state(str(folder / "depth.pth"), decoder.state_dict())
     with pytest.raises(UserError, match="full size"):
         Predictor(folder, MODEL)

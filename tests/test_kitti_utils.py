@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import kitti_utils
-from errors import UserError
+from system.errors import UserError
 
 FIGURES = Path(__file__).parent / "reference" / "ground_truth.npz"
 CAMERAS = """calib_time: 09-Jan-2012 13:57:47

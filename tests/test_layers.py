@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import layers
-import photometric
-from reprojection import reprojection_grid
+from losses import photometric
+from losses.view_synthesis import reprojection_grid
 
 K = torch.tensor([[50.0, 0, 16, 0], [0, 60.0, 12, 0], [0, 0, 1, 0], [0, 0, 0, 1]])[None]
 SIZE = (24, 32)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from evaluation import metrics
-from evaluation.metrics import Protocol, batch_post_process_disparity, compute_errors, evaluate_image, evaluate_images
+from evaluation.metrics import Protocol, compute_errors, evaluate_image, evaluate_images
+from inference.post_processing import batch_post_process_disparity
 from tests.reference.seeded_weights import image
 
 REFERENCE = Path(__file__).parent / "reference"

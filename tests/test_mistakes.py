@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from files import is_partial
+from system.files import is_partial
 from tests.seeded_folders import write_weights
 from tests.short_runs import arguments, files_below
 

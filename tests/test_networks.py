@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from model_table import MODELS, dilations_for
 from networks import DepthDecoder, LiteMono, PoseCNN, PoseDecoder, ResnetEncoder
+from networks.model_table import MODELS, dilations_for
 
 # Dead entries of the published files: unused norms of the CDC blocks.
 DEAD = {"lite-mono": 3072, "lite-mono-small": 2304, "lite-mono-tiny": 2112, "lite-mono-8m": 5184}

@@ -6,9 +6,8 @@ import os
 import pytest
 
 import options
-from errors import UserError, UserErrors
-from options import LiteMonoOptions
-from training.recipes import RECIPES, command_line
+from options import RECIPES, LiteMonoOptions, command_line
+from system.errors import UserError, UserErrors
 
 DEFAULTS = {
     "log_dir": "./tmp",

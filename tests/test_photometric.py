@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 
+from benchmark.plain import depth_network, objective
+from cpu import pixel_network as pixels
+from cpu.norm_gelu import norm_and_gelu
 from layers import backproject, get_smooth_loss, local_mean, project, ssim_error
-from losses import Objective, compute_losses, noise_like_identity
-from networks import pixel_network as pixels
-from networks.norm_gelu import norm_and_gelu
-from photometric import PhotometricError, local_sum, local_sum_adjoint, plain_photometric_error
-from reprojection import reprojection_grid
-from tests.plain import depth_network, objective
+from losses.objective import Objective, compute_losses, noise_like_identity
+from losses.photometric import PhotometricError, local_sum, local_sum_adjoint, plain_photometric_error
+from losses.view_synthesis import reprojection_grid
 
 HEIGHT, WIDTH = 64, 96
 
@@ -21,7 +21,7 @@ def pictures(count, dtype=torch.float64, height=9, width=7):
 
 
 def batch(count=2):
-    from benchmarking.training_step import made_up_batch
+    from benchmark.training_step import made_up_batch
 
     return made_up_batch(count, HEIGHT, WIDTH, "cpu")
 
@@ -159,7 +159,7 @@ def test_sample_by_sample_equals_the_whole_batch(monkeypatch, change):
     results = []
     for whole in (False, True):
         if whole:
-            monkeypatch.setattr("samplewise.suits", lambda tensor: False)
+            monkeypatch.setattr("cpu.per_sample.suits", lambda tensor: False)
         outputs, leaves = predictions(masked=masked)
         maps, losses = compute_losses(inputs, outputs, chosen, noise)
         weighted = losses["loss"] + 2 * losses["loss/1"]

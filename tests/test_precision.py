@@ -8,7 +8,7 @@ from networks.lite_mono import DepthwiseConv
 from tests.short_runs import arguments, newest_state, options
 from tests.two_processes import batch
 from trainer import Trainer
-from training.precision import Precision, random_states, restore_random_states, seed_everything
+from training.run.precision import Precision, random_states, restore_random_states, seed_everything
 
 # Wider than elsewhere: on the CPU, torch 2.15 leaves bf16 weight gradients of a convolution over 1x1 maps unset.
 SIZE = (64, 256)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import test_simple
-from inference import Predictor
+from inference.predictor import Predictor
 from layers import disp_to_depth
 from tests.seeded_folders import HEIGHT, MODEL, WIDTH, picture, seeded_networks, write_weights
 

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import files
 import prepare_kitti
+from datasets.preparation import convert, kitti_drives, steps, verification
 from datasets.splits import split_lines
 from evaluation.ground_truth import load_ground_truth
-from fetching import archives, arrival, convert, kitti_archives, preparation, soundness
+from fetching import archives, downloads
+from system import files
 from tests import tiny_kitti
 from tests.http_site import Site
 from tests.tiny_kitti import OTHER, TEST, TRAIN
@@ -87,7 +88,7 @@ def complete():
         + images(OTHER, 2, (0, 1, 2))
         + images(TEST, 2, (1, 3))
         + [f"{TEST}/velodyne_points/data/{frame:010d}.bin" for frame in (1, 3)]
-        + [f"{date}/{name}" for date in ("2011_09_26", "2011_09_28") for name in kitti_archives.CALIBRATION]
+        + [f"{date}/{name}" for date in ("2011_09_26", "2011_09_28") for name in kitti_drives.CALIBRATION]
     )
 
 
@@ -133,7 +134,7 @@ def test_archives_and_pngs_stay_unless_told_otherwise(site, split, tmp_path):
 
 def test_the_steps_can_be_run_one_by_one_and_each_twice(site, split, tmp_path):
     options = ["--delete_png", "--delete_archives"]
-    for step in preparation.STEPS:
+    for step in steps.STEPS:
         for _ in range(2):
             assert prepare(site, tmp_path, "--steps", step, *options) == 0, step
         if step == "download":
@@ -277,14 +278,14 @@ def test_a_member_larger_than_allowed_is_refused(tmp_path):
 
 def test_a_wrong_size_is_told(site, split, tmp_path, capsys):
     site.states[TRAIN_PATH] = []
-    described = arrival.download.describe
+    described = downloads.download.describe
 
     def smaller(url, **options):
         remote = described(url, **options)
         return remote._replace(size=remote.size - 1) if url.endswith(TRAIN_ZIP) else remote
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arrival.download, "describe", smaller)
+        patch.setattr(downloads.download, "describe", smaller)
         assert prepare(site, tmp_path, "--steps", "download") == 2
     error = capsys.readouterr().err
     assert "the server offers" in error and f"archives/{TRAIN_ZIP}" not in tree(tmp_path)
@@ -300,7 +301,7 @@ def test_a_disk_too_small_is_told_before_anything_is_fetched(site, split, tmp_pa
 
 @pytest.mark.parametrize("step", ["unpack", "convert"])
 def test_a_disk_that_fills_up_leaves_only_whole_files(site, split, tmp_path, capsys, monkeypatch, step):
-    assert prepare(site, tmp_path, "--steps", *preparation.STEPS[: preparation.STEPS.index(step)]) == 0
+    assert prepare(site, tmp_path, "--steps", *steps.STEPS[: steps.STEPS.index(step)]) == 0
     calls, fsync = [], os.fsync
 
     def full(handle):
@@ -315,7 +316,8 @@ def test_a_disk_that_fills_up_leaves_only_whole_files(site, split, tmp_path, cap
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1 and "disk is full" in error[0]
     for path in (tmp_path / "kitti").rglob("*"):
-        assert not files.is_partial(path.name) and not (path.is_file() and path.suffix and soundness.fault(str(path)))
+        assert not files.is_partial(path.name)
+        assert not (path.is_file() and path.suffix and verification.fault(str(path)))
     assert prepare(site, tmp_path, "--delete_png", "--delete_archives") == 0 and tree(tmp_path) == complete()
 
 
@@ -337,20 +339,20 @@ def test_an_incomplete_list_is_named_file_by_file(site, split, tmp_path, capsys)
 
 
 def test_the_published_splits_want_the_published_drives():
-    drives, notes = kitti_archives.wanted_drives(["eigen_zhou", "eigen"])
+    drives, notes = kitti_drives.wanted_drives(["eigen_zhou", "eigen"])
     assert len(drives) == 60 and notes == []
     days = {drive.date for drive in drives.values()}
     assert days == {"2011_09_26", "2011_09_28", "2011_09_29", "2011_09_30", "2011_10_03"}
-    scans = sum(len(drive.required.get(kitti_archives.SCANS, ())) for drive in drives.values())
+    scans = sum(len(drive.required.get(kitti_drives.SCANS, ())) for drive in drives.values())
     assert scans == 697
     drive = drives["2011_09_30/2011_09_30_drive_0028_sync"]
     assert drive.archive == ("2011_09_30_drive_0028_sync.zip", "2011_09_30_drive_0028/2011_09_30_drive_0028_sync.zip")
-    everything, notes = kitti_archives.wanted_drives(["eigen_zhou", "eigen_full", "benchmark", "eigen"])
+    everything, notes = kitti_drives.wanted_drives(["eigen_zhou", "eigen_full", "benchmark", "eigen"])
     assert len(everything) == 61 and "benchmark" in notes[0]
 
 
 def test_neighbours_beyond_a_drives_end_are_not_wanted(tmp_path):
-    drive = kitti_archives.Drive(TRAIN)
+    drive = kitti_drives.Drive(TRAIN)
     drive.need("image_02/data", (5,))
     drive.need("image_02/data", (4, 6), required=False)
     drive.need("image_02/data", (9,))
@@ -509,9 +511,9 @@ def test_two_runs_at_once_do_the_work_once(site, split, tmp_path):
     assert sum("waiting for it" in err for _, err in said) == 1
 
 
-@pytest.mark.parametrize("step", preparation.STEPS)
+@pytest.mark.parametrize("step", steps.STEPS)
 def test_killed_in_any_step_it_goes_on(site, split, tmp_path, step):
-    before = preparation.STEPS[: preparation.STEPS.index(step)]
+    before = steps.STEPS[: steps.STEPS.index(step)]
     if before:
         assert prepare(site, tmp_path, "--steps", *before) == 0
     slow = tmp_path / "slow"
@@ -545,7 +547,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         pngs.append(str(tmp_path / f"{number:010d}.png"))
     script = tmp_path / "run.py"
     script.write_text(
-        "import sys, time\nfrom fetching import convert\nif __name__ == '__main__':\n"
+        "import sys, time\nfrom datasets.preparation import convert\nif __name__ == '__main__':\n"
         f"    convert.convert_all({pngs!r}, workers=2, each=lambda: time.sleep(9))\n"
     )
     run = subprocess.Popen(

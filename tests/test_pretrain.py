@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from model_table import MODELS
 from networks import LiteMono
+from networks.model_table import MODELS
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join(ROOT, "lite-mono-pretrain-code")
@@ -28,14 +28,15 @@ import timm  # noqa: E402
 import classifier  # noqa: E402
 import labelled_images as images  # noqa: E402
 import readers  # noqa: E402
-from checkpoints import load_pretrained_encoder, write_state  # noqa: E402
-from errors import UserError  # noqa: E402
+from checkpointing.files import write_state  # noqa: E402
+from checkpointing.imagenet import load_pretrained_encoder  # noqa: E402
 from learner import Learner  # noqa: E402
 from options import LiteMonoOptions  # noqa: E402
 from pretraining_options import make_parser, parse  # noqa: E402
+from system.errors import UserError  # noqa: E402
 from tests.shapes_and_textures import CLASSES, write_folder  # noqa: E402
-from training import state as states  # noqa: E402
-from training.processes import Processes  # noqa: E402
+from training.run import states as states  # noqa: E402
+from training.run.distributed import Processes  # noqa: E402
 
 
 def words(text):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from checkpoints import load_strictly, read_state
+from checkpointing.files import load_strictly, read_state
+from cpu.pixel_network import plain_pixel_network
 from layers import backproject, project, transformation_from_parameters
 from networks import DepthDecoder, LiteMono, PoseDecoder, ResnetEncoder
-from networks.pixel_network import plain_pixel_network
 from tests.reference.seeded_weights import fill, image
 from tests.short_runs import options
 from trainer import Trainer
@@ -105,9 +105,9 @@ def _projected(depth, K, inv_K, T):
 
 # The fast ways of the training step, and what each stands for.
 PLAIN = {
-    "reprojection": ("losses.reprojection_grid", _projected),
-    "photometric": ("losses.target_sums", lambda target: None),
-    "samplewise": ("samplewise.suits", lambda tensor: False),
+    "reprojection": ("losses.objective.reprojection_grid", _projected),
+    "photometric": ("losses.objective.target_sums", lambda target: None),
+    "samplewise": ("cpu.per_sample.suits", lambda tensor: False),
     "pixel_network": ("networks.lite_mono.pixel_network", plain_pixel_network),
     "norm_gelu": ("networks.lite_mono.norm_and_gelu", lambda norm, x: torch.nn.functional.gelu(norm(x))),
 }

@@ -13,7 +13,7 @@ import evaluate_depth
 import reproduce
 import test_simple
 import train
-from fetching import published
+from checkpointing import published
 from networks import LiteMono
 from tests import tiny_kitti
 from tests.http_site import Site

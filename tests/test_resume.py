@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 
-import files
 import train
 import trainer
-from errors import UserError
+from system import files
+from system.errors import UserError
 from tests.conftest import ROOT
 from tests.kill_and_resume import kill_and_resume
 from tests.short_runs import arguments, assert_same_end, differences, files_below, newest_state, one_line, options
-from training import state
+from training.run import states
 
 LONG = ("--num_epochs", 2, "--drop_path", 0.3, "--lr", 1e-3, 1e-5, 3, 1e-3, 1e-5, 3)
 STEPS = 6  # of LONG
@@ -94,21 +94,21 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(undisturbed, short_
 @pytest.mark.parametrize("change", ["cut", "flip", "empty", "foreign", "pickle"])
 def test_what_is_not_a_whole_state_is_refused(tmp_path, change):
     path = tmp_path / "state_00000001.pt"
-    state.write(path, {"a": torch.arange(5)})
+    states.write(path, {"a": torch.arange(5)})
     whole = path.read_bytes()
     flipped = whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:]
     hostile = b"cos\nsystem\n(S'touch /tmp/hostile'\ntR."
-    digest = state.hashlib.sha256(hostile).digest()
+    digest = states.hashlib.sha256(hostile).digest()
     bad = {
         "cut": whole[:-3],
         "flip": flipped,
         "empty": b"",
         "foreign": b"x" * 500,
-        "pickle": state.MAGIC + digest + hostile,
+        "pickle": states.MAGIC + digest + hostile,
     }
     path.write_bytes(bad[change])
     with pytest.raises(UserError):
-        state.read(path)
+        states.read(path)
     assert not os.path.exists("/tmp/hostile")
 
 
@@ -244,14 +244,14 @@ def test_a_write_failing_anywhere_in_a_save_leaves_the_last_good_state(synthetic
 
 def test_a_full_disk_stops_the_run_with_one_line_and_it_resumes(undisturbed, short_run, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        write = state.write
+        write = states.write
 
         def full(path, value):
             if value["progress"][2] == 6:
                 patch.setattr(files.os, "fsync", FailingDisk(patch, 0).counted(os.fsync))
             write(path, value)
 
-        patch.setattr(state, "write", full)
+        patch.setattr(states, "write", full)
         assert train.main(short_run(*LONG)) == 2
     assert "the disk is full" in one_line(capsys)
     assert [name for name in files_below(tmp_path / "runs") if "partial" in name] == []
@@ -268,7 +268,7 @@ def test_an_unwritable_log_dir_is_one_line(short_run, tmp_path, capsys, place):
 
 
 def test_a_second_process_in_the_folder_is_refused(short_run, tmp_path, capsys):
-    code = "import sys; from training.run_folder import RunFolder; run = RunFolder(sys.argv[1], 'run'); run.lock(); "
+    code = "import sys; from training.run.folder import RunFolder; run = RunFolder(sys.argv[1], 'run'); run.lock(); "
     code += "print(1, flush=True); input()"
     command = [sys.executable, "-c", code, str(tmp_path / "runs")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as first:

@@ -3,7 +3,7 @@
 import pytest
 
 from datasets import splits
-from errors import UserError
+from system.errors import UserError
 
 CHECKED = [(name, part) for name in splits.published_names() for part in splits.resolve_split(name).parts()]
 

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 import kitti_utils
-from datasets.synthetic import Drive, Rig, dense_depth, read_poses, writer
-from datasets.synthetic.__main__ import main
-from datasets.synthetic.camera import BASELINE, pose
-from datasets.synthetic.road import Road
-from datasets.synthetic.textures import TextureStore
+from demo.street import Drive, Rig, dense_depth, read_poses, writer
+from demo.street.__main__ import main
+from demo.street.camera import BASELINE, pose
+from demo.street.road import Road
+from demo.street.textures import TextureStore
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SMALL = ["--drives", "1", "--frames", "3", "--width", "96", "--height", "32", "--samples", "1", "--workers", "1"]
@@ -249,6 +249,6 @@ def test_a_folder_of_someone_else_is_not_replaced(tmp_path, capsys):
 
 
 def test_help_is_torch_free():
-    code = "import sys, datasets.synthetic.__main__ as m; m.parser().format_help(); print('torch' in sys.modules)"
+    code = "import sys, demo.street.__main__ as m; m.parser().format_help(); print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

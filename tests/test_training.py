@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import train
-from checkpoints import load_depth_network, save_networks
+from checkpointing.folders import load_depth_network, save_networks
 from tests.short_runs import arguments, differences, files_below, one_line
 
 STEPS = ("--max_steps", 2, "--batch_size", 2)

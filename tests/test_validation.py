@@ -11,7 +11,7 @@ from tests.short_runs import arguments, differences, files_below, options
 from trainer import Trainer
 from training import validation
 from training.data import TrainingData
-from training.processes import Processes
+from training.run.distributed import Processes
 
 
 @pytest.fixture(scope="module")

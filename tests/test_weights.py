@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import files
 import weights
-from checkpoints import load_depth_network
-from errors import UserError
-from fetching import published
+from checkpointing import published
+from checkpointing.folders import load_depth_network
 from networks import DepthDecoder, LiteMono
+from system import files
+from system.errors import UserError
 from tests.http_site import Site
 
 ROOT = Path(__file__).resolve().parent.parent

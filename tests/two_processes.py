@@ -15,7 +15,7 @@ def gradients(folder):
     """Save the gradients that the process with this rank holds after the backward pass; `halves` tells whose inputs."""
     from tests.short_runs import options
     from trainer import Trainer
-    from training import processes
+    from training.run import distributed
 
     torch.set_num_threads(1)
     flags = "--model lite-mono-tiny --height 32 --width 64 --pose_model_type posecnn --drop_path 0 --no_cuda"
@@ -28,7 +28,7 @@ def gradients(folder):
     losses["loss"].backward()
     found = {key: parameter.grad for key, parameter in trainer.network.named_parameters()}
     torch.save(found, os.path.join(folder, f"of_{count}_rank_{rank}.pt"))
-    processes.stop()
+    distributed.stop()
 
 
 def batch(items, height=32, width=64):

@@ -1,1 +1,1 @@
-"""What the trainer leans on: learning rates, resumable states, processes, precision, logs and alarms."""
+"""What the trainer leans on: networks behind one forward pass, data, optimisation, validation, alarms, pictures."""

@@ -10,9 +10,8 @@ from datasets import dataset_class
 from datasets.cache import FrameCache
 from datasets.on_device import complete
 from datasets.splits import resolve_split
-from errors import UserError
-from training.guard import grouped
-from training.loading import BadSamples, EpochOrder, make_loader
+from system.errors import UserError
+from training.run.loading import BadSamples, EpochOrder, grouped, make_loader
 
 VALIDATION_WORKERS = 4
 
@@ -22,7 +21,7 @@ class TrainingData:
 
     Args:
         opt: the options.
-        objective: `losses.Objective`, which says what an item has to hold.
+        objective: `losses.objective.Objective`, which says what an item has to hold.
         processes: `Processes`.
         device: where batches go.
 

@@ -5,8 +5,9 @@ import os
 
 import torch
 
-from checkpoints import existing_folder, read_state
-from training.depth_and_motion import DEPTH_NETWORKS, POSE_NETWORKS
+from checkpointing.files import read_state
+from checkpointing.folders import existing_folder
+from training.model import DEPTH_NETWORKS, POSE_NETWORKS
 from training.schedule import learning_rate
 
 log = logging.getLogger(__name__)

@@ -3,8 +3,9 @@
 import logging
 import os
 
-from checkpoints import existing_folder, load_networks, load_pretrained_encoder
-from errors import UserError
+from checkpointing.folders import existing_folder, load_networks
+from checkpointing.imagenet import load_pretrained_encoder
+from system.errors import UserError
 
 log = logging.getLogger(__name__)
 

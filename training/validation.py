@@ -7,7 +7,7 @@ import torch
 
 from evaluation.metrics import METRICS, Protocol, evaluate_image
 from layers import disp_to_depth
-from losses import compute_losses, noise_like_identity
+from losses.objective import compute_losses, noise_like_identity
 
 NOISE_SEED = 7  # the same noise at every validation, drawn apart from training's generators
 HIGHER_IS_BETTER = ("a1", "a2", "a3")
@@ -19,7 +19,7 @@ def validate(network, loader, objective, protocol, prepare, autocast, processes)
     Args:
         network: `DepthAndMotion`; it is in eval mode afterwards and before only for the time of the call.
         loader: this process's share of the list, in order.
-        objective: `losses.Objective`.
+        objective: `losses.objective.Objective`.
         protocol: `evaluation.metrics.Protocol` of the ground truth.
         prepare: turns a loaded batch into inputs on the device.
         autocast: makes the context in which the networks run.

@@ -1,0 +1,180 @@
+"""The parts that are measured. Each function takes the settings of `benchmark.py` and returns `timing.Row`s."""
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+
+from benchmark import items, projection
+from benchmark.timing import Row, in_turn, rows
+from benchmark.worker import ROOT, Worker
+from networks.model_table import MODELS
+
+SIZES = ((192, 640), (320, 1024))
+SCRIPTS = ("train.py", "evaluate_depth.py", "test_simple.py", "export_gt_depth.py")
+
+
+def loader(settings):
+    """Items a second on one core, three frames with augmentation: from files, and from a cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        items.write_drive(folder)
+        seconds, _ = _measured(settings, "items", items.VERSIONS, (folder,))
+    seconds["cache"] = [each / items.CACHE_REPEATS for each in seconds["cache"]]
+    return rows("loader", "640x192, 3 frames", "items/s", seconds, rate=items.COUNT)
+
+
+def _measured(settings, job, versions, arguments, times=1):
+    """Return ({version: [seconds]}, {version: [answers]}) of a job of `benchmark`, the versions taken in turn."""
+    with contextlib.ExitStack() as stack:
+        workers = {
+            each: stack.enter_context(Worker(f"benchmark.{job}", each, arguments, times)) for each in versions
+        }
+        runs = {version: worker.run for version, worker in workers.items()}
+        seconds = in_turn(runs, settings.rounds, settings.warm_up)
+        return seconds, {version: worker.answers[-settings.rounds :] for version, worker in workers.items()}
+
+
+def step(settings):
+    """Seconds and peak memory of a training step."""
+    from benchmark.training_step import VERSIONS
+
+    what = f"{settings.model} 640x192, batch {settings.batch}"
+    versions = [version for version in VERSIONS if "compiled" not in version or settings.compile]
+    arguments = settings.model, settings.batch, 192, 640, settings.no_cuda
+    seconds, answers = _measured(settings, "training_step", versions, arguments)
+    result = rows("step", what, "s", seconds)
+    worked = {version: [each["cpu_seconds"] for each in given] for version, given in answers.items()}
+    result += rows("step", what, "s of CPU", worked)
+    peaks = {version: given[-1]["peak_gb"] for version, given in answers.items()}
+    for version, peak in peaks.items():
+        gain = None if version == "plain" else peaks["plain"] / peak
+        result.append(Row("step", what, version, "GB peak", peak, peak, peak, gain))
+    return result
+
+
+def inference(settings):
+    """Milliseconds of a forward pass to disparity, over models, sizes and batches."""
+    from benchmark.forward_pass import VERSIONS
+
+    result = []
+    for model, (height, width), batch in settings.forward_passes:
+        arguments = model, height, width, batch, settings.no_cuda
+        times = max(1, 4 // batch)
+        measured, _ = _measured(settings, "forward_pass", VERSIONS, arguments, times)
+        result += rows("inference", f"{model} {width}x{height}, batch {batch}", "ms", measured, per=1000)
+    return result
+
+
+def cost(settings):
+    """Parameters and multiply-adds of the four models at both sizes."""
+    from evaluation.cost import network_cost
+    from networks import DepthDecoder, LiteMono
+
+    result = []
+    for model in MODELS:
+        for height, width in SIZES:
+            encoder = LiteMono(model, height, width).eval()
+            numbers = network_cost(encoder, DepthDecoder(encoder.num_ch_enc).eval(), height, width)
+            total = (numbers.encoder_parameters + numbers.decoder_parameters) / 1e6
+            for unit, value in (("M parameters", total), ("G multiply-adds", numbers.multiply_adds / 1e9)):
+                result.append(Row("cost", f"{model} {width}x{height}", "", unit, value, value, value, None))
+    return result
+
+
+def ground_truth(settings):
+    """Milliseconds of projecting one scan, with reading its files."""
+    with tempfile.TemporaryDirectory() as folder:
+        projection.write_scan(folder)
+        seconds, _ = _measured(settings, "projection", projection.VERSIONS, (folder,), times=5)
+    return rows("ground truth", "one scan", "ms", seconds, per=1000)
+
+
+def start_up(settings):
+    """Seconds until `--help` has been printed, and of predicting one image beside those of importing torch."""
+
+    def runner(*words):
+        words = [sys.executable, *words]
+        return lambda: subprocess.run(words, check=True, capture_output=True, cwd=ROOT) is None or None
+
+    measured = in_turn({script: runner(script, "--help") for script in SCRIPTS}, settings.rounds)
+    result = [row for script in SCRIPTS for row in rows("start-up", "--help", "s", {script: measured[script]})]
+    with tempfile.TemporaryDirectory() as folder:
+        _write_weights(folder, "lite-mono")
+        items.write_drive(folder)
+        image = items.image_path(folder, 0)
+        words = ["test_simple.py", "--image_path", image, "--load_weights_folder", folder, "--output_dir", folder]
+        measured = in_turn({"import torch": runner("-c", "import torch"), "one image": runner(*words)}, settings.rounds)
+    for name, seconds in measured.items():
+        result += rows("start-up", "640x192", "s", {name: seconds})
+    return result
+
+
+def _write_weights(folder, model):
+    from checkpointing.folders import save_networks
+    from networks import DepthDecoder, LiteMono
+
+    encoder = LiteMono(model)
+    networks = {"encoder": encoder, "depth": DepthDecoder(encoder.num_ch_enc)}
+    save_networks(folder, networks, 192, 640, False, encoder.dilations)
+
+
+def growth(settings):
+    """Seconds and memory of what a longer split costs before the first frame, and memory of scoring more images."""
+    result = []
+    for count in (100, 1_000, 10_000) if settings.quick else (100, 1_000, 10_000, 100_000):
+        seconds, peak = _with_peak(lambda count=count: _data_set_of(count))
+        result.append(Row("growth", f"data set and cache table, {count} lines", "", "s", *[seconds] * 3, None))
+        result.append(Row("growth", f"data set and cache table, {count} lines", "", "MB", *[peak] * 3, None))
+    for count in (10, 100) if settings.quick else (10, 100, 697):
+        _, peak = _with_peak(lambda count=count: _scores_of(count))
+        result.append(Row("growth", f"scoring {count} images", "", "MB", *[peak] * 3, None))
+    return result
+
+
+def _with_peak(work):
+    """Return (seconds, MB at the peak over what there was before) of a function; memory is traced in another run."""
+    work()  # what is done once
+    began = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - began
+    tracemalloc.start()
+    work()
+    peak = tracemalloc.get_traced_memory()[1] / 1e6
+    tracemalloc.stop()
+    return seconds, peak
+
+
+def _data_set_of(count):
+    """Make a data set of made-up lines and the table of its cache."""
+    import numpy as np
+
+    from datasets import KITTIRAWDataset
+    from datasets.cache import FrameCache, Recipe
+
+    lines = [f"{items.DRIVE} {number // 2 + 1} {'lr'[number % 2]}" for number in range(count)]
+    dataset = KITTIRAWDataset("nowhere", lines, 192, 640, (0, -1, 1), 3, is_train=True)
+    recipe = Recipe([dataset])
+    FrameCache("", recipe.frames, np.ones(len(recipe.frames), bool), recipe.shape).attach(dataset)
+
+
+def _scores_of(count):
+    """Score made-up predictions against made-up ground truth."""
+    import numpy as np
+
+    from evaluation.metrics import Protocol, evaluate_images
+
+    class GroundTruth:
+        def __len__(self):
+            return count
+
+        def __getitem__(self, index):
+            return np.full(items.NATIVE, 10 + index % 7, np.float32)
+
+    disparities = (np.full((192, 640), 0.2, np.float32) for _ in range(count))
+    return list(evaluate_images(GroundTruth(), disparities, Protocol()))
+
+
+PARTS = {"cost": cost, "start_up": start_up, "growth": growth, "ground_truth": ground_truth, "loader": loader,
+         "inference": inference, "step": step}  # fmt: skip

@@ -1,0 +1,1 @@
+"""What exists only because networks are also trained and run on CPUs."""

@@ -1,0 +1,1 @@
+"""From KITTI's archives to a folder that training and evaluation read."""

@@ -1,0 +1,5 @@
+"""Prediction with trained weights."""
+
+from system.lazy import on_demand
+
+__getattr__, __all__ = on_demand(__name__, {"Predictor": "predictor"})

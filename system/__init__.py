@@ -1,0 +1,1 @@
+"""What talks to the operating system or the terminal, and nothing else."""

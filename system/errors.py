@@ -1,0 +1,53 @@
+"""What a user can put right: an error with three parts, and what operating-system errors mean for the user.
+
+It is raised where it is noticed; `command_line.command` turns it into one line on stderr and exit code 2.
+"""
+
+import errno
+
+
+class UserError(Exception):
+    """Something the user can put right.
+
+    Args:
+        what: what is wrong, a short phrase without a full stop.
+        which: the value, path or line it is about.
+        fix: what to do about it.
+    """
+
+    def __init__(self, what, which, fix):
+        super().__init__(what, which, fix)
+        self.what, self.which, self.fix = what, which, fix
+
+    def __str__(self):
+        return "; ".join(" ".join(str(part).split()) for part in (self.what, self.which, self.fix))
+
+
+class UserErrors(UserError):
+    """Several mistakes found at once; each gets its line."""
+
+    def __init__(self, problems):
+        super().__init__(problems[0].what, problems[0].which, problems[0].fix)
+        self.problems = list(problems)
+
+
+# Operating-system errors that are the surroundings' fault, with the advice that goes with each.
+ADVICE = {
+    errno.ENOSPC: ("the disk is full", "free some space or choose another folder, then run the command again"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space or choose another folder, then run the command again"),
+    errno.EROFS: ("the file system is read-only", "choose a folder that can be written to"),
+    errno.EACCES: ("permission denied", "choose a folder you may write to, or change its permissions"),
+    errno.EPERM: ("permission denied", "choose a folder you may write to, or change its permissions"),
+    errno.ENOENT: ("no such file or folder", "check the path"),
+    errno.ENOTDIR: ("a part of the path is not a folder", "check the path"),
+    errno.EEXIST: ("a file stands where a folder is expected", "move it away or choose another folder"),
+    errno.EISDIR: ("a folder stands where a file is expected", "check the path"),
+    errno.EMFILE: ("too many open files", "raise the limit (ulimit -n) or use fewer workers"),
+    errno.EIO: ("the disk reports an input/output error", "check the disk"),
+}
+
+
+def from_os_error(error, path=None):
+    """Return the `UserError` that says what an OSError means for the user; `path` where the error names none."""
+    what, fix = ADVICE.get(error.errno, (error.strerror or type(error).__name__, "check the path and the disk"))
+    return UserError(what, path or error.filename or "unnamed file", fix)

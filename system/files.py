@@ -1,0 +1,136 @@
+"""Files that appear whole or not at all: written beside their place, flushed to disk, then renamed into it."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import uuid
+
+import numpy as np
+
+from system.errors import from_os_error
+
+_MARK = ".partial-"
+
+
+def _beside(path):
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.join(folder, f".{name[:80]}{_MARK}{uuid.uuid4().hex[:8]}")
+
+
+@contextlib.contextmanager
+def replacing(path, mode="wb", **open_options):
+    """Open a hidden file beside `path`; on a clean exit it takes the name `path`, otherwise it vanishes.
+
+    Raises:
+        UserError: the folder cannot be made or written to, or the disk is full; `path` is then as it was.
+    """
+    path = os.path.abspath(path)
+    partial = _beside(path)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(partial, mode, **open_options) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise from_os_error(error, path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+
+
+@contextlib.contextmanager
+def replacing_folder(path):
+    """Yield a hidden folder beside `path`; on a clean exit it takes that name (an older one goes), else it vanishes.
+
+    Raises:
+        UserError: as `replacing`.
+    """
+    path = os.path.abspath(path)
+    partial = _beside(path)
+    try:
+        os.makedirs(partial)
+        yield partial
+        _sync_files(partial)
+        if os.path.isdir(path):
+            old = _beside(path)
+            os.rename(path, old)
+            try:
+                os.rename(partial, path)
+            except OSError:
+                os.rename(old, path)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(partial, path)
+    except OSError as error:
+        raise from_os_error(error, path) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sync_files(folder):
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(root, name), "rb") as file:
+                os.fsync(file.fileno())
+
+
+def is_partial(name):
+    """Whether a file or folder name is one of the hidden halves that a killed process may leave behind."""
+    return os.path.basename(name).startswith(".") and _MARK in name
+
+
+def sweep(folder):
+    """Remove the halves that killed processes left in `folder`."""
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        if is_partial(name):
+            path = os.path.join(folder, name)
+            shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.unlink(path)
+
+
+def write_bytes(path, data):
+    """Write `data` (bytes) to `path`, whole or not at all."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+def write_text(path, text):
+    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path, value):
+    """Write `value` as indented JSON to `path`, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_npy(path, array):
+    """Write one array as .npy, without pickle."""
+    with replacing(path) as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def write_npz(path, **arrays):
+    """Write named arrays as a compressed .npz, without pickle."""
+    with replacing(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def write_image(path, image, **options):
+    """Write a PIL image; the format follows the ending of `path`."""
+    buffer = io.BytesIO()
+    endings = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+    image.save(buffer, format=endings[os.path.splitext(path)[1].lower()], **options)
+    write_bytes(path, buffer.getvalue())
+
+
+def size_text(count):
+    """Return a number of bytes as people read it: 1.5 GB, 320.0 MB (powers of ten, as disks are sold)."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(count) >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} bytes"
