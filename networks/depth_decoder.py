@@ -50,8 +50,16 @@ class DepthDecoder(nn.Module):
             x = self.decoder[2 * step + 1](x)
             if level in self.scales:
                 head = self.decoder[2 * self.levels + self.scales.index(level)]
-                outputs[("disp", level)] = upsample(head(x)).sigmoid()
+                outputs[("disp", level)] = _disparity(head, x)
         return outputs
+
+
+def _disparity(head, x):
+    """Return the sigmoid of a head's upsampled response; in float32 under autocast too, where 8 bits would not do."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return upsample(head(x)).sigmoid()
+    with torch.autocast(x.device.type, enabled=False):
+        return upsample(head(x.float())).sigmoid()
 
 
 def _initialise(module):

@@ -60,8 +60,20 @@ class PoseCNN(nn.Module):
     def forward(self, x):
         """Return axis-angle (radians) and translation, each (B, n - 1, 1, 3), from frames (B, 3n, H, W) in [0, 1]."""
         for convolution in self.net:
-            x = convolution(x).relu()
+            x = _convolve(convolution, x).relu()
         return split_motions(self.pose_conv(x), self.num_input_frames - 1)
+
+
+def _convolve(convolution, x):
+    """Return `convolution(x)`; on a CPU under autocast in float32 where the map is one pixel wide.
+
+    There oneDNN's bf16 leaves parts of a strided convolution's weight gradient unset (torch 2.14), so that it holds
+    whatever freed memory held; images up to 64 pixels wide come down to such maps.
+    """
+    if x.shape[-1] == 1 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return convolution(x.float())
+    return convolution(x)
 
 
 def split_motions(x, motions):

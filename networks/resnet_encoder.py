@@ -26,7 +26,8 @@ class ResnetEncoder(nn.Module):
     Args:
         num_layers: 18, 34, 50, 101 or 152.
         pretrained: start from ImageNet weights, which torchvision downloads once; the first convolution is tiled over
-            the input images and divided by their number, so that identical images give the original response.
+            the input images and divided by their number, so that identical images give the original response. From
+            scratch it is drawn for all channels independently, so that the network can tell the order of the images.
         num_input_images: images stacked along the channels of the input.
 
     Raises:
@@ -45,13 +46,15 @@ class ResnetEncoder(nn.Module):
         self.encoder.fc = UnusedLinear(self.encoder.fc)
         self.num_ch_enc = (64, 64, 128, 256, 512) if num_layers < 50 else (64, 256, 512, 1024, 2048)
         if num_input_images > 1:
-            self._widen(num_input_images)
+            self._widen(num_input_images, tiled=pretrained)
 
-    def _widen(self, images):
+    def _widen(self, images, tiled):
         narrow = self.encoder.conv1
         self.encoder.conv1 = nn.Conv2d(3 * images, 64, 7, 2, 3, bias=False)
-        with torch.no_grad():
-            if narrow.weight.device.type != "meta":
+        if not tiled:
+            nn.init.kaiming_normal_(self.encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
+        elif narrow.weight.device.type != "meta":
+            with torch.no_grad():
                 self.encoder.conv1.weight.copy_(narrow.weight.repeat(1, images, 1, 1) / images)
 
     def forward(self, input_image):

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 import train
+from networks import DepthDecoder, PoseCNN
 from networks.lite_mono import DepthwiseConv
 from tests.short_runs import arguments, newest_state, options
 from tests.two_processes import batch
 from trainer import Trainer
 from training.run.precision import Precision, random_states, restore_random_states, seed_everything
 
-# Wider than elsewhere: on the CPU, torch 2.15 leaves bf16 weight gradients of a convolution over 1x1 maps unset.
 SIZE = (64, 256)
 FLAGS = ("--model", "lite-mono-tiny", "--height", SIZE[0], "--width", SIZE[1])
 TINY = (*FLAGS, "--pose_model_type", "posecnn", "--drop_path", 0, "--no_cuda")
@@ -97,3 +97,57 @@ def test_dilated_convolutions_have_their_gradient_in_bf16(dilation):
         del junk
     for gradient in gradients[1:]:
         torch.testing.assert_close(gradient, gradients[0], rtol=0, atol=0.02 * gradients[0].abs().max().item())
+
+
+@pytest.mark.parametrize("height, width", [(32, 64), (32, 32), (64, 32)])
+def test_the_pose_network_has_its_gradient_in_bf16_on_the_smallest_maps(height, width):
+    # On the CPU, torch 2.14 leaves the weight gradient of a strided convolution over maps one pixel wide unset.
+    torch.manual_seed(0)
+    network = PoseCNN(2)
+    frames = torch.rand(2, 6, height, width)
+    gradients = []
+    for enabled in (False, True, True, True):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            axisangle, translation = network(frames)
+        (axisangle.float().sum() + translation.float().sum()).backward()
+        gradients.append({key: p.grad.clone() for key, p in network.named_parameters()})
+        junk = [torch.full((256, 256, 3, 3), 1e30, dtype=kind) for kind in (torch.float32, torch.bfloat16)]
+        del junk
+    for gradient in gradients[1:]:
+        worst = {key: ((value - gradients[0][key]).norm() / gradients[0][key].norm()).item()
+                 for key, value in gradient.items()}  # fmt: skip
+        assert max(worst.values()) < 0.3, worst  # rounding; what is left unset differs by 1 and more
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_bf16_run_at_the_smallest_size_has_finite_gradients(seed):
+    trainer = Trainer(options(*TINY, "--amp", "bf16", "--seed", seed, "--height", 32, "--width", 64))
+    trainer.optimisation.set_epoch(0)
+    trainer.network.train()
+    for _ in range(2):
+        trainer._optimise([batch(range(4), 32, 64)])  # it raises where a gradient is not finite
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_disparity_is_float32_under_autocast(kind):
+    torch.manual_seed(0)
+    decoder = DepthDecoder((32, 64, 128))
+    features = [torch.rand(1, channels, 48 // 2**i, 160 // 2**i) for i, channels in enumerate((32, 64, 128))]
+    seen = {}
+    for scale in range(3):
+        head = decoder.decoder[6 + scale]
+        head.register_forward_pre_hook(lambda _, given, scale=scale: seen.update({scale: given[0]}))
+    with torch.no_grad(), torch.autocast("cpu", kind):
+        outputs = decoder(features)
+    for scale in range(3):
+        disparity = outputs["disp", scale]
+        assert disparity.dtype == torch.float32
+        # The same head, written out in double precision on the very map that it was given.
+        conv = decoder.decoder[6 + scale].conv
+        padded = torch.nn.functional.pad(seen[scale].double(), (1, 1, 1, 1), mode="reflect")
+        with torch.no_grad():
+            logits = torch.nn.functional.conv2d(padded, conv.weight.double(), conv.bias.double())
+            exact = torch.nn.functional.interpolate(logits, scale_factor=2, mode="bilinear").sigmoid()
+        assert (disparity - exact).abs().max() < 1e-6
+        assert len(disparity.unique()) > 1000  # in bf16 it would be some dozen
