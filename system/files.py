@@ -9,7 +9,7 @@ import uuid
 
 import numpy as np
 
-from system.errors import from_os_error
+from system.errors import UserError, from_os_error
 
 _MARK = ".partial-"
 
@@ -90,6 +90,17 @@ def sweep(folder):
         if is_partial(name):
             path = os.path.join(folder, name)
             shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.unlink(path)
+
+
+def check_place(path, flag):
+    """Raise `UserError` where a file `path`, asked for by `flag`, could not be written: known before the long work."""
+    if os.path.isdir(path):
+        raise UserError("a folder stands where a file is to be written", f"{flag} {path}", "give a file name")
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.lexists(folder):  # the nearest thing above that exists decides
+        folder = os.path.dirname(folder)
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        raise UserError("the file cannot be written there", f"{flag} {path}", "choose another place")
 
 
 def write_bytes(path, data):
