@@ -1,4 +1,4 @@
-"""KITTI's own files: calibration texts, LiDAR scans, and scans projected into a camera.
+"""KITTI's own files: where they lie, calibration texts, LiDAR scans, and scans projected into a camera.
 
 Frames (Geiger et al., IJRR 2013): the velodyne looks along x, with y to the left and z up; a rectified camera looks
 along z, with x to the right and y down. Metres and pixels. NumPy only.
@@ -10,9 +10,44 @@ import os
 import numpy as np
 
 from system.errors import UserError, from_os_error
+from system.files import open_regular
 
 CAMERA_OF_SIDE = {"l": 2, "r": 3}  # KITTI's numbers of its left and right colour cameras
 POINT_BYTES = 16  # x, y, z, reflectance as float32
+LARGEST_SIDE = 20000  # pixels of an image, far beyond any camera's
+
+# The layout of KITTI raw: <date>/<calibration> and <date>/<date>_drive_<number>_sync/<subfolder>/<frame, ten digits>.
+# A "folder" below is the drive's, as split lines name it: 2011_09_26/2011_09_26_drive_0001_sync.
+CAMERAS = {side: f"image_0{camera}/data" for side, camera in CAMERA_OF_SIDE.items()}
+SCANS = "velodyne_points/data"
+MAPS = {side: f"proj_depth/groundtruth/image_0{camera}" for side, camera in CAMERA_OF_SIDE.items()}
+CALIBRATION = ("calib_cam_to_cam.txt", "calib_velo_to_cam.txt")
+
+
+def frame_path(data_path, folder, subfolder, frame, ending):
+    """Return the path of a frame's file in a drive's subfolder: of `CAMERAS`, `MAPS`, or `SCANS`; `ending`: ".jpg"."""
+    return os.path.join(data_path, folder, *subfolder.split("/"), f"{frame:010d}{ending}")
+
+
+def scan_path(data_path, folder, frame):
+    """Return the path of a frame's LiDAR scan."""
+    return frame_path(data_path, folder, SCANS, frame, ".bin")
+
+
+def improved_path(data_path, folder, frame, side):
+    """Return the path of a frame's improved depth map (Uhrig et al., 3DV 2017)."""
+    return frame_path(data_path, folder, MAPS[side], frame, ".png")
+
+
+def calibration_folder(data_path, folder):
+    """Return the folder with the calibration of a drive: that of its day."""
+    return os.path.join(data_path, folder.split("/")[0])
+
+
+def odometry_path(data_path, sequence, frame, side, ending):
+    """Return the path of an odometry image: sequences/<two digits>/image_2|3/<six digits>."""
+    camera = f"image_{CAMERA_OF_SIDE[side]}"
+    return os.path.join(data_path, "sequences", f"{sequence:02d}", camera, f"{frame:06d}{ending}")
 
 
 def read_calib_file(path):
@@ -23,7 +58,7 @@ def read_calib_file(path):
     """
     entries = {}
     try:
-        with open(path, encoding="utf-8") as file:
+        with open_regular(path, encoding="utf-8") as file:
             for line in file:
                 name, colon, value = line.partition(":")
                 if colon:
@@ -51,7 +86,7 @@ def load_velodyne_points(filename):
         UserError: the file is missing, or is cut off inside a point.
     """
     try:
-        with open(filename, "rb") as file:
+        with open_regular(filename, "rb") as file:
             raw = bytearray(file.read())
     except FileNotFoundError:
         raise UserError("missing LiDAR scan", filename, "unpack the drive's velodyne_points there") from None
@@ -92,7 +127,7 @@ def camera_calibration(calib_dir, cam=2):
     Raises:
         UserError: a calibration file is missing or lacks an entry.
     """
-    paths = [os.path.join(calib_dir, name) for name in ("calib_cam_to_cam.txt", "calib_velo_to_cam.txt")]
+    paths = [os.path.join(calib_dir, name) for name in CALIBRATION]
     try:
         stamps = tuple((s.st_mtime_ns, s.st_size) for s in map(os.stat, paths))
     except OSError:
@@ -104,7 +139,11 @@ def camera_calibration(calib_dir, cam=2):
 def _camera_calibration(cameras_path, velo_path, cam, _stamps):
     cameras, velo = read_calib_file(cameras_path), read_calib_file(velo_path)
     # every rectified camera of a day has the size of camera 2
-    width, height = _entry(cameras, "S_rect_02", 2, cameras_path).astype(int).tolist()
+    width, height = _entry(cameras, "S_rect_02", 2, cameras_path).tolist()
+    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+        which = f"{cameras_path}: S_rect_02 is {width:g} {height:g}"
+        raise UserError("no image has this size", which, "copy KITTI's calibration of that day again")
+    width, height = int(width), int(height)
     T_cam_velo, T_rect_cam = np.eye(4), np.eye(4)
     T_cam_velo[:3, :3] = _entry(velo, "R", 9, velo_path).reshape(3, 3)
     T_cam_velo[:3, 3] = _entry(velo, "T", 3, velo_path)

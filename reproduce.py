@@ -58,8 +58,8 @@ def main(argv=None):
 
 def check_data(options):
     """Raise `UserError` unless all images of the split are there, before any weights are fetched."""
-    from datasets.preparation.kitti_drives import CAMERAS, frame_path
     from datasets.splits import parse_lines, resolve_split
+    from kitti_utils import CAMERAS, frame_path
 
     split = resolve_split(options.eval_split)
     ending = ".png" if options.png else ".jpg"

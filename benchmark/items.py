@@ -15,7 +15,7 @@ def write_drive(folder):
     import numpy as np
     from PIL import Image
 
-    os.makedirs(os.path.join(folder, DRIVE, "image_02", "data"))
+    os.makedirs(os.path.dirname(image_path(folder, 0)))
     rng = np.random.default_rng(0)
     for frame in range(FRAMES):
         coarse = Image.fromarray(rng.integers(0, 255, (47, 155, 3), dtype=np.uint8))
@@ -25,7 +25,9 @@ def write_drive(folder):
 
 def image_path(folder, frame):
     """Return where an image of the drive is."""
-    return os.path.join(folder, DRIVE, "image_02", "data", f"{frame:010d}.jpg")
+    from kitti_utils import CAMERAS, frame_path
+
+    return frame_path(folder, DRIVE, CAMERAS["l"], frame, ".jpg")
 
 
 def make(version, folder):

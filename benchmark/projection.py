@@ -15,12 +15,14 @@ def write_scan(folder):
     """Write scan.bin and both calibration files: points all around, as dense as a sensor of 64 rings sees a street."""
     import numpy as np
 
+    from kitti_utils import CALIBRATION
+
     rng = np.random.default_rng(0)
     angle, lift = rng.uniform(-np.pi, np.pi, POINTS), rng.uniform(-0.4, 0.03, POINTS)
     reach = rng.uniform(4, 70, POINTS)
     points = np.stack((reach * np.cos(angle), reach * np.sin(angle), reach * lift, np.ones_like(reach)), 1)
     points.astype("<f4").tofile(os.path.join(folder, "scan.bin"))
-    for name, text in (("calib_cam_to_cam.txt", CAMERA), ("calib_velo_to_cam.txt", VELODYNE)):
+    for name, text in zip(CALIBRATION, (CAMERA, VELODYNE), strict=True):
         with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
             file.write(text)
 

@@ -10,7 +10,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 from datasets import dataset_class
-from datasets.splits import resolve_split
+from datasets.mono_dataset import LEAVE_OUT, before_first
+from datasets.splits import resolve_split, shared_notice
 from system.errors import UserError
 from system.progress import Progress
 
@@ -35,6 +36,10 @@ def check_data(opt):
         raise UserError("no such data folder", opt.data_path, "give --data_path")
     split = resolve_split(opt.split)
     parts = {part: _dataset(opt, split.lines(part)) for part in PARTS}
+    notice = shared_notice(split)
+    if notice:
+        print(f"warning: {notice}")
+    impossible = [text for part, dataset in parts.items() for text in _before_first(part, dataset)]
     wanted = {path: who for part, dataset in parts.items() for path, who in wanted_files(part, dataset).items()}
     there = _Listing()
     missing = {path: who for path, who in wanted.items() if not there.has(path)}
@@ -44,9 +49,13 @@ def check_data(opt):
     damaged = _read_all(tasks, opt.num_workers)
     _show("missing", [f"{path} (wanted by {who})" for path, who in missing.items()])
     _show("damaged", damaged)
+    _show("lines without a neighbour", impossible)
     if missing or damaged:
-        fix = "prepare_kitti.py fetches what a split needs; or give another --data_path, --split or --png"
-        raise UserError("the data are not complete", f"{len(missing)} files missing, {len(damaged)} damaged", fix)
+        fetch = "prepare_kitti.py fetches what a split needs; or give" if opt.dataset == "kitti" else "give"
+        which = f"{len(missing)} files missing, {len(damaged)} damaged"
+        raise UserError("the data are not complete", which, f"{fetch} another --data_path, --split or --png")
+    if impossible:
+        raise UserError("lines ask for frames that cannot exist", f"{len(impossible)} neighbours", LEAVE_OUT)
     print(f"complete, {len(tasks)} files read")
     return 0
 
@@ -67,8 +76,18 @@ def wanted_files(part, dataset):
         who = f"{part} line {index + 1}, '{line.folder} {line.frame} {line.side}'"
         for frame in dataset.frame_idxs:
             folder, number, side = dataset.frame_of(index, frame)
-            wanted.setdefault(dataset.image_path(folder, number, side), who)
+            if number >= 0:
+                wanted.setdefault(dataset.image_path(folder, number, side), who)
     return wanted
+
+
+def _before_first(part, dataset):
+    """Yield a text for each neighbour with a negative number."""
+    for index, line in enumerate(dataset.lines):
+        for frame in dataset.frame_idxs:
+            if dataset.frame_of(index, frame)[1] < 0:
+                which = f"'{line.folder} {line.frame} {line.side}'"
+                yield f"{part} line {index + 1}, {which}: {before_first(line, frame)}"
 
 
 class _Listing:

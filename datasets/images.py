@@ -6,15 +6,21 @@ weights were trained on images made so.
 
 import functools
 import os
+import struct
+import warnings
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from datasets import lanczos
 from system.errors import UserError, from_os_error
+from system.files import open_regular
 
 DEPTH_UNITS = 256.0  # of KITTI's depth PNGs, per metre
-Image.MAX_IMAGE_PIXELS = 200_000_000  # a larger one is no camera's frame
+LARGEST = 200_000_000  # pixels; a larger image is no camera's frame
+Image.MAX_IMAGE_PIXELS = LARGEST // 2  # Pillow warns above this, and refuses above twice this
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+TOO_LARGE = f"an image of more than {LARGEST // 1_000_000} million pixels"
 
 
 def read_rgb(path, wanted_by=None):
@@ -29,19 +35,21 @@ def read_rgb(path, wanted_by=None):
     """
     which = f"{os.fspath(path)} (wanted by {wanted_by})" if wanted_by else os.fspath(path)
     try:
-        with Image.open(path) as image:
+        with open_regular(path, "rb") as file, Image.open(file) as image:
             return to_rgb(image)
     except FileNotFoundError:
         raise UserError("missing image", which, "check the data path, the split and the image format") from None
     except UnidentifiedImageError:
         raise UserError("not an image", which, "replace the file") from None
     except Image.DecompressionBombError:
-        raise UserError("an image of absurd size", which, "replace the file") from None
+        raise UserError(TOO_LARGE, which, "make it smaller, or replace the file") from None
     except OSError as error:
         if error.errno:
             raise from_os_error(error, which) from error
         raise UserError("a damaged image", f"{which}: {error}", "copy the file again") from None
-    except (SyntaxError, ValueError, EOFError) as error:  # what Pillow's PNG reader says of broken chunks
+    except UserError as error:
+        raise UserError(error.what, which, error.fix) from None
+    except (SyntaxError, ValueError, EOFError, struct.error) as error:  # what Pillow says of broken chunks
         raise UserError("a damaged image", f"{which}: {error}", "copy the file again") from None
 
 
@@ -54,11 +62,24 @@ def read_pixels(path, wanted_by=None):
     decode = _jpeg_decoder() if os.fspath(path).endswith((".jpg", ".jpeg")) else None
     if decode:
         try:
-            with open(path, "rb") as file:
-                return decode(file.read())
-        except (OSError, RuntimeError, ValueError):
+            with open_regular(path, "rb") as file:
+                content = file.read()
+            if 0 < _jpeg_pixels(content) <= LARGEST:
+                return decode(content)
+        except (OSError, RuntimeError, ValueError, UserError):
             pass  # missing, damaged or of an odd kind: Pillow reads it or says what is wrong
     return np.asarray(read_rgb(path, wanted_by))
+
+
+def _jpeg_pixels(content):
+    """Return the number of pixels that a JPEG's frame header announces, 0 where there is none (ITU T.81, B.2.2)."""
+    at = 2
+    while at + 9 <= len(content) and content[at] == 0xFF:
+        marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(content[at + 5 : at + 7], "big") * int.from_bytes(content[at + 7 : at + 9], "big")
+        at += 2 + length
+    return 0
 
 
 @functools.cache
@@ -122,13 +143,15 @@ def read_depth_png(path, wanted_by=None):
     """
     which = f"{os.fspath(path)} (wanted by {wanted_by})" if wanted_by else os.fspath(path)
     try:
-        with Image.open(path) as image:
+        with open_regular(path, "rb") as file, Image.open(file) as image:
             if not image.mode.startswith("I"):
                 raise UserError("a depth map that is no 16-bit PNG", which, "replace the file")
             return np.asarray(image).astype(np.float32) / DEPTH_UNITS
     except FileNotFoundError:
         raise UserError("missing depth map", which, "unpack KITTI's data_depth_annotated below the data path") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Image.DecompressionBombError:
+        raise UserError(TOO_LARGE, which, "replace the file") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         if getattr(error, "errno", None):
             raise from_os_error(error, which) from error
         raise UserError("a damaged depth map", f"{which}: {error}", "copy the file again") from None

@@ -10,7 +10,16 @@ import numpy as np
 
 from datasets.images import read_depth_png
 from datasets.mono_dataset import MonoDataset
-from kitti_utils import CAMERA_OF_SIDE, generate_depth_map
+from kitti_utils import (
+    CAMERA_OF_SIDE,
+    CAMERAS,
+    calibration_folder,
+    frame_path,
+    generate_depth_map,
+    improved_path,
+    odometry_path,
+    scan_path,
+)
 from system.errors import UserError
 
 DEPTH_SIZE = (375, 1242)  # height and width of depth_gt: the commonest of KITTI's sizes
@@ -29,12 +38,11 @@ class KITTIRAWDataset(KITTIDataset):
 
     def image_path(self, folder, frame, side):
         """Return <folder>/image_02|03/data/<frame, ten digits>."""
-        name = f"{frame:010d}{self.img_ext}"
-        return os.path.join(self.data_path, folder, f"image_0{CAMERA_OF_SIDE[side]}", "data", name)
+        return frame_path(self.data_path, folder, CAMERAS[side], frame, self.img_ext)
 
     def scan_path(self, folder, frame):
         """Return the LiDAR scan of a frame."""
-        return os.path.join(self.data_path, folder, "velodyne_points", "data", f"{frame:010d}.bin")
+        return scan_path(self.data_path, folder, frame)
 
     def has_depth(self):
         """Return whether any of the drives has a folder of scans."""
@@ -49,7 +57,7 @@ class KITTIRAWDataset(KITTIDataset):
         scan = self.scan_path(line.folder, line.frame)
         if not os.path.isfile(scan):
             return np.zeros(DEPTH_SIZE, dtype=np.float32)
-        calibration = os.path.join(self.data_path, line.folder.split("/")[0])
+        calibration = calibration_folder(self.data_path, line.folder)
         return nearest(generate_depth_map(calibration, scan, CAMERA_OF_SIDE[line.side]), *DEPTH_SIZE)
 
 
@@ -58,12 +66,12 @@ class KITTIDepthDataset(KITTIRAWDataset):
 
     def depth_path(self, folder, frame, side):
         """Return <folder>/proj_depth/groundtruth/image_02|03/<frame, ten digits>.png."""
-        camera = f"image_0{CAMERA_OF_SIDE[side]}"
-        return os.path.join(self.data_path, folder, "proj_depth", "groundtruth", camera, f"{frame:010d}.png")
+        return improved_path(self.data_path, folder, frame, side)
 
     @functools.cached_property
     def _any_depth(self):
-        return any(os.path.isdir(os.path.join(self.data_path, folder, "proj_depth")) for folder in self.folders())
+        folders = (os.path.dirname(self.depth_path(folder, 0, side)) for folder in self.folders() for side in CAMERAS)
+        return any(map(os.path.isdir, folders))
 
     def load_depth(self, line):
         """Return the (375, 1242) improved map of a line, zeros without one."""
@@ -80,8 +88,7 @@ class KITTIOdomDataset(KITTIDataset):
         """Return sequences/<two digits>/image_2|3/<frame, six digits>."""
         if not folder.isdigit():
             raise UserError("not an odometry sequence", f"'{folder}' in a split line", "give a number, 0 to 21")
-        name = f"{frame:06d}{self.img_ext}"
-        return os.path.join(self.data_path, "sequences", f"{int(folder):02d}", f"image_{CAMERA_OF_SIDE[side]}", name)
+        return odometry_path(self.data_path, int(folder), frame, side, self.img_ext)
 
 
 def nearest(depth, height, width):

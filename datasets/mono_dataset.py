@@ -19,6 +19,7 @@ from datasets.splits import parse_lines
 from system.errors import UserError
 
 BASELINE = 0.1  # stereo_T's unit: KITTI's 0.54 m are called 0.1
+LEAVE_OUT = "leave the line out of the list, or choose other --frame_ids"
 AUGMENT_CHANCE = 0.5  # of the flip, and of the colour jitter
 
 
@@ -132,7 +133,7 @@ class MonoDataset(Dataset):
         return item
 
     def draw(self, epoch, index):
-        """Return what chance gives an item: (flip, {frame: jitter table or None})."""
+        """Return an item's random draws: (flip, {frame: jitter table or None})."""
         if not self.is_train:
             return False, dict.fromkeys(self.frame_idxs)
         rng = np.random.default_rng((self.seed, epoch, index))
@@ -168,7 +169,7 @@ class MonoDataset(Dataset):
         line = self.lines[index]
         wanted_by = f"split line {index + 1}, '{line.folder} {line.frame} {line.side}'"
         if number < 0:
-            raise UserError(f"no frame {number}", wanted_by, f"leave the line out, it has no neighbour {frame}")
+            raise UserError(before_first(line, frame), wanted_by, LEAVE_OUT)
         return self.load_frame(folder, number, side, wanted_by)
 
     def load_frame(self, folder, number, side, wanted_by):
@@ -217,6 +218,11 @@ class MonoDataset(Dataset):
             cameras["K", scale] = torch.from_numpy(K)
             cameras["inv_K", scale] = torch.from_numpy(np.linalg.pinv(K))
         return cameras
+
+
+def before_first(line, frame):
+    """Return what to say of a line whose neighbour `frame` would lie before the first frame of its folder."""
+    return f"no frame {frame:+d} beside frame {line.frame}, the folder begins with frame 0"
 
 
 def stereo_transform(side, flip):

@@ -1,7 +1,7 @@
 """The arithmetic of items as a batch operation on the training device: mirroring, the pyramid of scales, colour jitter.
 
-Data sets with `on_device=True` hand out frames as bytes with what chance has drawn for them; `complete` turns a batch
-of those into what the same data sets would have made by themselves: colours to the bit, jittered colours to rounding.
+Data sets with `on_device=True` hand out frames as bytes with their random draws; `complete` turns a batch of those into
+what the same data sets would have made by themselves: colours to the bit, jittered colours to rounding.
 """
 
 import functools

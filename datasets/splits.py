@@ -13,10 +13,13 @@ import os
 from typing import NamedTuple
 
 from system.errors import UserError, from_os_error
+from system.files import open_regular
 
 PARTS = ("train", "val", "test")
 SPLITS_DIR = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "splits")
 SIDES = {"l": "l", "r": "r", "2": "l", "3": "r"}  # KITTI numbers its left and right colour cameras 2 and 3
+IMPROVED_SPLITS = ("eigen_benchmark",)  # their ground truth is KITTI's improved depth maps
+LONGEST_NUMBER = 12  # digits of a frame number; file names hold six or ten
 LINE_FORM = "a line is '<folder> <frame number> <l or r>'"
 
 
@@ -40,8 +43,16 @@ def parse_line(line, where="the list"):
     """
     words = line.split()
     if len(words) != 3 or not (words[1].isascii() and words[1].isdigit()) or words[2] not in SIDES:
-        raise UserError("malformed split line", f"{where}: '{line.strip()[:120]}'", LINE_FORM)
+        raise UserError("malformed split line", f"{where}: '{_shown(line)}'", LINE_FORM)
+    if len(words[1]) > LONGEST_NUMBER:
+        raise UserError(f"a frame number of {len(words[1])} digits", f"{where}: '{_shown(line)}'", LINE_FORM)
+    if not words[0].isprintable():
+        raise UserError("a folder with unprintable characters", f"{where}: '{_shown(line)}'", LINE_FORM)
     return Line(words[0], int(words[1]), SIDES[words[2]])
+
+
+def _shown(line):
+    return "".join(letter if letter.isprintable() else "?" for letter in line.strip()[:120])
 
 
 def parse_lines(lines, where="entry"):
@@ -68,7 +79,7 @@ class Split:
         """Return the parts that exist, in the order train, val, test."""
         if self.published:
             return tuple(part for part in PARTS if part in _table()[self.name])
-        return tuple(part for part in PARTS if os.path.isfile(self.path(part)))
+        return tuple(part for part in PARTS if os.path.exists(self.path(part)))
 
     def path(self, part):
         """Return the list file of a part (for a published split: where it would be)."""
@@ -125,6 +136,17 @@ def split_lines(split, part):
     return resolve_split(split).lines(part)
 
 
+def shared_notice(split):
+    """Return a sentence about validation lines that are in the training list as well, None where there are none."""
+    if split.published:
+        return None
+    seen, val = set(parse_lines(split.lines("train"))), parse_lines(split.lines("val"))
+    shared = sum(line in seen for line in val)
+    if shared:
+        return f"{shared} of {len(val)} validation lines are in the training list too: validation flatters the network"
+    return None
+
+
 def checksum(lines):
     """Return the SHA-256 over the entries sorted by folder, frame and side: the order of a list does not matter."""
     entries = (f"{folder} {frame} {side}" for folder, frame, side in sorted(parse_lines(lines)))
@@ -133,7 +155,7 @@ def checksum(lines):
 
 def _read_list(path):
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open_regular(path, encoding="utf-8-sig") as file:
             texts = file.read().splitlines()
     except UnicodeDecodeError:
         raise UserError("a split file that is not UTF-8 text", path, LINE_FORM) from None

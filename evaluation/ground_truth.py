@@ -18,14 +18,13 @@ import numpy as np
 
 from cpu.allocator import keep_freed_memory
 from datasets.images import read_depth_png
-from datasets.splits import checksum, parse_lines, resolve_split
-from kitti_utils import CAMERA_OF_SIDE, generate_depth_map
+from datasets.splits import IMPROVED_SPLITS, checksum, parse_lines, resolve_split
+from kitti_utils import CAMERA_OF_SIDE, calibration_folder, generate_depth_map, improved_path, scan_path
 from system import files
 from system.errors import UserError, from_os_error
 from system.progress import Progress
 
 FILE_NAME = "gt_depths.npz"
-IMPROVED_SPLITS = ("eigen_benchmark",)  # their ground truth is KITTI's improved depth maps
 REBUILD = "make it again with export_gt_depth.py"
 
 
@@ -74,19 +73,13 @@ def depth_of(data_path, line, improved=False, camera_depth=False, wanted_by=None
     """Return the ground truth of one `Line`, (H, W) float32 metres at the image's own size, 0 where unknown."""
     if improved:
         return read_depth_png(improved_path(data_path, *line), wanted_by)
-    scan = os.path.join(data_path, line.folder, "velodyne_points", "data", f"{line.frame:010d}.bin")
-    calibration = os.path.join(data_path, line.folder.split("/")[0])
+    scan = scan_path(data_path, line.folder, line.frame)
+    calibration = calibration_folder(data_path, line.folder)
     try:
         return generate_depth_map(calibration, scan, CAMERA_OF_SIDE[line.side], vel_depth=not camera_depth)
     except UserError as error:
         which = f"{error.which} (wanted by {wanted_by})" if wanted_by else error.which
         raise UserError(error.what, which, error.fix) from None
-
-
-def improved_path(data_path, folder, frame, side):
-    """Return KITTI's improved depth map of a frame."""
-    camera = f"image_0{CAMERA_OF_SIDE[side]}"
-    return os.path.join(data_path, folder, "proj_depth", "groundtruth", camera, f"{frame:010d}.png")
 
 
 def _resolved(split):

@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import ssl
 import threading
 import time
@@ -20,13 +21,14 @@ import urllib.request
 from typing import NamedTuple
 
 from system.errors import UserError, from_os_error
-from system.files import write_json
+from system.files import size_text, write_json
 
 CHUNK = 1 << 18  # bytes read at once: small enough for a lively progress line
 TIMEOUT = 30.0  # seconds without a byte before a connection counts as dead
 RETRIES = 6  # attempts in a row that bring not a single byte
 PAUSE = 1.0  # seconds before the first retry; doubles each time
 LONGEST_PAUSE = 60.0
+SPARED = 2_000_000_000  # bytes of the disk that a download of unknown length leaves free
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP states that may be gone a moment later
 AGENT = "lite-mono-fetch/1"
 
@@ -44,18 +46,22 @@ class Remote(NamedTuple):
 
 
 class _Again(Exception):
-    """This attempt failed in a way that may pass; `wait` is the server's own wish in seconds, where it has one."""
+    """This attempt failed in a way that may pass.
 
-    def __init__(self, reason, wait=None):
+    `wait`: the server's own wish in seconds, where it has one. `connected`: whether the server answered at all.
+    """
+
+    def __init__(self, reason, wait=None, connected=True):
         super().__init__(reason)
-        self.wait = wait
+        self.wait, self.connected = wait, connected
 
 
 def describe(url, *, timeout=TIMEOUT, retries=RETRIES, pause=PAUSE, stop=None):
     """Ask the server about a file without fetching it; returns a `Remote`.
 
     Raises:
-        UserError: the server has no such file, or cannot be reached.
+        UserError: the server has no such file (`status` is its HTTP status), or cannot be reached (`unreachable`
+            says why).
     """
 
     def ask():
@@ -119,11 +125,10 @@ def _patiently(attempt, url, retries, pause, stop, progress_mark):
             failures, wait = (1, pause) if progress_mark() > furthest else (failures + 1, wait)
             furthest = max(furthest, progress_mark())
             if failures >= retries:
-                raise _problem(
-                    f"the download keeps failing ({reason})",
-                    url,
-                    "check the connection and run the command again: it goes on where it stopped",
-                ) from None
+                fix = "check the connection and run the command again: it goes on where it stopped"
+                problem = _problem(f"the download keeps failing ({reason})", url, fix)
+                problem.unreachable = None if reason.connected else str(reason)
+                raise problem from None
             if stop.wait(min(LONGEST_PAUSE, max(wait, reason.wait or 0))):
                 raise Stopped from None
             wait *= 2
@@ -163,7 +168,8 @@ def _attempt(part, size, timeout, stop, progress):
             )
         if not have:
             part.write_note(remote)
-        _receive(reply, part, stop, timeout, progress)
+        endless = remote.size is None and size is None
+        _receive(reply, part, stop, timeout, progress, SPARED if endless else 0)
     total = remote.size if remote.size is not None else size
     if total is not None and part.length() < total:
         raise _Again("the connection was cut")
@@ -172,7 +178,7 @@ def _attempt(part, size, timeout, stop, progress):
         raise _Again("more bytes came than announced")
 
 
-def _receive(reply, part, stop, timeout, progress):
+def _receive(reply, part, stop, timeout, progress, spared):
     with open(part.path, "ab") as file:
         while True:
             if stop.is_set():
@@ -183,6 +189,11 @@ def _receive(reply, part, stop, timeout, progress):
                 raise _Again(_words(error, timeout)) from error
             if not block:
                 break
+            if spared and shutil.disk_usage(os.path.dirname(os.path.abspath(part.path))).free < spared:
+                received = size_text(part.length())
+                part.drop(progress)
+                what = f"the server does not say how long the file is, and after {received} the disk is nearly full"
+                raise _problem(what, part.url, "check the address, or free some space; what had come was removed")
             file.write(block)
             progress(len(block))
 
@@ -200,12 +211,13 @@ def _open(url, headers, timeout, method):
                 raise _Again(f"the server answers {error.code}", _retry_after(error.headers)) from error
             advice = "check the address, or use another --base_url"
             raise _problem(f"the server answers {error.code} {error.reason}", url, advice, error.code) from error
-    except ValueError as error:
-        raise _problem("not a web address", url, "give one that begins with https:// or http://") from error
+    except (ValueError, http.client.InvalidURL) as error:
+        fix = "give one that begins with https:// or http:// and has no spaces"
+        raise _problem("not a web address", url, fix) from error
     except (http.client.HTTPException, OSError) as error:  # URLError is an OSError
         if isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError):
             raise _problem("the server's certificate is not trusted", url, "check the address and the clock") from error
-        raise _Again(_words(error, timeout)) from error
+        raise _Again(_words(error, timeout), connected=False) from error
 
 
 def _problem(what, url, fix, status=None):
@@ -223,17 +235,24 @@ def _words(error, timeout):
 
 def _retry_after(headers):
     value = headers.get("Retry-After") or ""
-    if value.isdigit():
+    if _number(value) is not None:
         return float(value)
-    date = email.utils.parsedate_to_datetime(value) if re.match(r"\w{3}, ", value) else None
-    return max(0.0, date.timestamp() - time.time()) if date else None
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, IndexError, OverflowError, OSError):  # no date, or one beyond all calendars
+        return None
+
+
+def _number(text):
+    """Return a header's whole number, None for anything else."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text or "") else None
 
 
 def _range_start(reply):
     """Return the first byte's number of a partial reply (206), None for a whole file."""
     if reply.status != 206:
         return None
-    match = re.match(r"bytes (\d+)-", reply.headers.get("Content-Range", ""))
+    match = re.match(r"bytes ([0-9]{1,18})-", reply.headers.get("Content-Range", ""))
     return int(match.group(1)) if match else -1
 
 
@@ -243,7 +262,7 @@ def _remote(reply):
         length = (reply.headers.get("Content-Range") or "").rpartition("/")[2]
     etag = reply.headers.get("ETag") or ""
     validator = etag if etag and not etag.startswith("W/") else reply.headers.get("Last-Modified")
-    return Remote(int(length) if length and length.isdigit() else None, validator, reply.headers.get_content_type())
+    return Remote(_number(length), validator, reply.headers.get_content_type())
 
 
 class _Part:

@@ -23,7 +23,16 @@ class Problems:
     """What went wrong with single archives or drives while the others went on."""
 
     def __init__(self):
-        self.errors = []
+        self.errors, self.hopeless = [], None
+
+    def stop(self, error):
+        """Note a problem that leaves no sense in later steps; what is here already may still be worked on."""
+        self.hopeless = error
+
+    def raise_if_hopeless(self):
+        """Raise what `stop` was given."""
+        if self.hopeless:
+            raise self.hopeless
 
     @contextlib.contextmanager
     def collected(self):
@@ -49,7 +58,7 @@ class Problems:
 
 
 def sizes_of(urls, problems, **patience):
-    """Ask for the sizes of {name: address}; returns {name: bytes, 0 where the server is silent}, failures left out."""
+    """Ask for the sizes of {key: address}; returns {key: bytes, 0 where the server is silent}, failures left out."""
     sizes = {}
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         futures = {name: pool.submit(download.describe, url, **patience) for name, url in urls.items()}

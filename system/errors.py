@@ -42,6 +42,8 @@ ADVICE = {
     errno.ENOTDIR: ("a part of the path is not a folder", "check the path"),
     errno.EEXIST: ("a file stands where a folder is expected", "move it away or choose another folder"),
     errno.EISDIR: ("a folder stands where a file is expected", "check the path"),
+    errno.ENAMETOOLONG: ("the path is too long", "choose a shorter one"),
+    errno.ELOOP: ("the path leads in a circle of links", "check the path"),
     errno.EMFILE: ("too many open files", "raise the limit (ulimit -n) or use fewer workers"),
     errno.EIO: ("the disk reports an input/output error", "check the disk"),
 }

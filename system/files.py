@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import stat
 import uuid
 
 import numpy as np
@@ -77,6 +78,19 @@ def _sync_files(folder):
         for name in names:
             with open(os.path.join(root, name), "rb") as file:
                 os.fsync(file.fileno())
+
+
+def open_regular(path, mode="r", **open_options):
+    """Open a file for reading unless it is a pipe, a device or a folder, which could block or never end.
+
+    Raises:
+        UserError: it is no regular file.
+        OSError: as `open`.
+    """
+    kind = os.stat(path).st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # `open` says what is wrong with a folder
+        raise UserError("not a regular file", path, "give a file; pipes and devices are not read")
+    return open(path, mode, **open_options)
 
 
 def is_partial(name):

@@ -11,12 +11,13 @@ class Site:
 
     ignore_ranges: answers every request with the whole file. cut_after: [numbers of bytes] after which the next
     replies break off. states: {path: [HTTP states]} answered first, one a request. redirects: {path: path}.
-    lie: {path: Content-Length to claim}. slow: seconds between blocks of 64 kB or half a file. etag: of all files.
+    headers: {name: value} sent with such a state. lie: {path: Content-Length to claim}. slow: seconds between
+    blocks of 64 kB or half a file. etag: of all files.
     """
 
     def __init__(self, files=None):
         self.files, self.requests, self.cut_after, self.states = dict(files or {}), [], [], {}
-        self.redirects, self.lie, self.types = {}, {}, {}
+        self.redirects, self.lie, self.types, self.headers = {}, {}, {}, {}
         self.ignore_ranges, self.no_length, self.slow, self.etag, self.no_head = False, False, 0, '"one"', False
 
     def __enter__(self):
@@ -101,8 +102,9 @@ class Site:
             request.close_connection = True
         return None
 
-    @staticmethod
-    def _state(request, state):
+    def _state(self, request, state):
         request.send_response(state)
+        for name, value in self.headers.items():
+            request.send_header(name, value)
         request.send_header("Content-Length", "0")
         request.end_headers()

@@ -94,3 +94,20 @@ def test_no_network_is_loaded(data):
     argv = arguments(data, data / "runs", "--check_data", "--check_decode", "none")
     ended = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_line_before_whose_frame_there_is_none_is_named_so(data, capsys):
+    lists = data / "splits" / "synthetic"
+    folder = (lists / "train_files.txt").read_text().split()[0]
+    (lists / "train_files.txt").write_text(f"{folder} 0 l\n{folder} 1 l\n")
+    assert check(data) == 2
+    said = capsys.readouterr()
+    assert f"train line 1, '{folder} 0 l': no frame -1 beside frame 0" in said.out and "-00000" not in said.out
+    assert "lines ask for frames that cannot exist; 1 neighbours; leave the line out" in said.err
+
+
+def test_validation_on_training_lines_is_warned_of(data, capsys):
+    lists = data / "splits" / "synthetic"
+    shutil.copy(lists / "train_files.txt", lists / "val_files.txt")
+    assert check(data) == 0
+    assert "warning: 20 of 20 validation lines are in the training list too" in capsys.readouterr().out

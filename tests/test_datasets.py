@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import os
 import pickle
 import subprocess
 import sys
@@ -383,3 +384,24 @@ def test_jpeg_decoders_agree(raw, kitti_sample):
     np.testing.assert_array_equal(images.read_pixels(grey), np.asarray(images.read_rgb(grey)))
     picture(0).convert("CMYK").save(grey)
     np.testing.assert_array_equal(images.read_pixels(grey), np.asarray(images.read_rgb(grey)))
+
+
+def test_pipes_and_images_beyond_the_limit_are_refused_before_decoding(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(UserError, match="not a regular file"):
+        images.read_pixels(tmp_path / "pipe.jpg")
+    for name in ("large.png", "large.jpg"):
+        Image.new("RGB", (200, 100)).save(tmp_path / name)
+        monkeypatch.setattr(images, "LARGEST", 19_999)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9_999)
+        with pytest.raises(UserError, match="an image of more than 200 million pixels"):
+            images.read_pixels(tmp_path / name)
+        monkeypatch.undo()
+        assert images.read_pixels(tmp_path / name).shape == (100, 200, 3)
+
+
+def test_a_jpegs_size_is_read_from_its_header(tmp_path):
+    for progressive in (False, True):
+        Image.new("RGB", (200, 100)).save(tmp_path / "a.jpg", progressive=progressive, exif=b"Exif\0\0" + bytes(50))
+        assert images._jpeg_pixels((tmp_path / "a.jpg").read_bytes()) == 20_000
+    assert images._jpeg_pixels(b"") == images._jpeg_pixels(b"\xff\xd8\xff\xe0\0\0" * 3) == 0

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -224,6 +225,42 @@ def test_stopping_keeps_the_part(site, tmp_path):
     assert 0 < download.part_length(str(tmp_path / "a.zip")) < len(DATA)
 
 
+@pytest.mark.parametrize(
+    "value", ["Mon, 99 Foo 99999 99:99:99 GMT", "Mon, 01 Jan 99999 00:00:00 GMT", "\u00b2", "-1", "soon", "9" * 5000]
+)
+def test_an_absurd_wish_to_wait_is_ignored(site, tmp_path, value):
+    site.states["/a.zip"], site.headers["Retry-After"] = [503], value
+    bring(site, tmp_path)
+    assert (tmp_path / "a.zip").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("length", ["\u00b2", "9" * 5000, "-5", "many"])
+def test_an_absurd_length_counts_as_none(length):
+    assert download._number(length) is None
+
+
+def test_a_download_of_unknown_length_does_not_fill_the_disk(site, tmp_path, monkeypatch):
+    site.no_length, free = True, iter([9e9, 9e9, 1e9])
+    usage = lambda folder: SimpleNamespace(free=next(free))  # noqa: E731
+    monkeypatch.setattr(download.shutil, "disk_usage", usage)
+    monkeypatch.setattr(download, "CHUNK", 1000)
+    assert "the server does not say how long the file is" in refused(site, tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_server_that_cannot_be_reached_is_told_from_one_that_refuses(tmp_path):
+    with Site({}) as gone:
+        closed = gone.url
+        with pytest.raises(UserError) as caught:
+            download.describe(closed + "/a.zip", **PATIENCE)
+        assert caught.value.status == 404
+    with pytest.raises(UserError) as caught:
+        download.describe(closed + "/a.zip", **PATIENCE)
+    assert "refused" in caught.value.unreachable
+    with pytest.raises(UserError, match="has no spaces"):
+        download.describe(closed + "/a b.zip", **PATIENCE)
+
+
 def test_describe_tells_the_size_also_where_head_is_unknown(site):
     assert download.describe(site.url + "/a.zip", **PATIENCE).size == len(DATA)
     site.no_head = True
@@ -276,3 +313,22 @@ def test_a_lock_that_somebody_holds_is_waited_for_then_given_up(tmp_path, capsys
     assert "waiting" in capsys.readouterr().err
     with lock(0):
         pass
+
+
+def test_a_lock_is_free_once_its_process_is_killed_even_with_workers_left(tmp_path):
+    code = (
+        "import os, sys, time\nfrom system.locks import Lock\nassert Lock(sys.argv[1]).acquire()\n"
+        "if os.fork() == 0:\n    print(os.getpid(), flush=True)\n    time.sleep(60)\ntime.sleep(60)"
+    )
+    lock, path = locks.Lock(tmp_path / "x.lock"), str(tmp_path / "x.lock")
+    holder = subprocess.Popen([sys.executable, "-c", code, path], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    worker = int(holder.stdout.readline())
+    try:
+        assert not lock.acquire()
+        holder.kill()
+        holder.wait()
+        assert lock.acquire() and not locks.Lock(path).acquire()
+        lock.release()
+        assert locks.Lock(path).acquire()
+    finally:
+        os.kill(worker, signal.SIGKILL)

@@ -1,6 +1,7 @@
 """KITTI's files and the projection of LiDAR scans, against the published figures and an obvious implementation."""
 
 import hashlib
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -131,3 +132,16 @@ def test_broken_files_are_user_errors(day):
     (day / "calib_velo_to_cam.txt").unlink()
     with pytest.raises(UserError, match="missing calibration file; .*calib_velo_to_cam.txt"):
         kitti_utils.generate_depth_map(day, scan)
+
+
+@pytest.mark.parametrize("size", ["-5 20", "1e9 20", "60 0"])
+def test_a_size_that_no_image_has_is_refused(day, size):
+    (day / "calib_cam_to_cam.txt").write_text(CAMERAS.replace("60 20", size))
+    with pytest.raises(UserError, match="no image has this size; .*S_rect_02"):
+        kitti_utils.camera_calibration(day)
+
+
+def test_a_pipe_is_no_scan(tmp_path):
+    os.mkfifo(tmp_path / "scan.bin")
+    with pytest.raises(UserError, match="not a regular file"):
+        kitti_utils.load_velodyne_points(tmp_path / "scan.bin")

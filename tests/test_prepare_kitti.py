@@ -15,16 +15,18 @@ import pytest
 from PIL import Image
 
 import prepare_kitti
-from datasets.preparation import convert, kitti_drives, steps, verification
+from datasets.preparation import convert, kitti_drives, verification
 from datasets.splits import split_lines
 from evaluation.ground_truth import load_ground_truth
 from fetching import archives, downloads
+from kitti_utils import CALIBRATION, SCANS
 from system import files
 from tests import tiny_kitti
 from tests.http_site import Site
 from tests.tiny_kitti import OTHER, TEST, TRAIN
 
 ROOT = Path(__file__).resolve().parent.parent
+STEPS = prepare_kitti.STEPS
 SERVED = tiny_kitti.server_files()
 TRAIN_ZIP, TEST_ZIP = "2011_09_26_drive_0001_sync.zip", "2011_09_26_drive_0002_sync.zip"
 TRAIN_PATH = f"/2011_09_26_drive_0001/{TRAIN_ZIP}"
@@ -88,7 +90,7 @@ def complete():
         + images(OTHER, 2, (0, 1, 2))
         + images(TEST, 2, (1, 3))
         + [f"{TEST}/velodyne_points/data/{frame:010d}.bin" for frame in (1, 3)]
-        + [f"{date}/{name}" for date in ("2011_09_26", "2011_09_28") for name in kitti_drives.CALIBRATION]
+        + [f"{date}/{name}" for date in ("2011_09_26", "2011_09_28") for name in CALIBRATION]
     )
 
 
@@ -106,7 +108,7 @@ def test_from_nothing_to_everything_that_is_needed_and_no_more(site, split, tmp_
     truth = load_ground_truth(str(split / "gt_depths.npz"), split_lines(str(split), "test"))
     assert len(truth) == 2 and truth[0].shape == (24, 64) and np.isclose(truth[1].max(), 13.0)
     said = capsys.readouterr()
-    assert "3 drives wanted, 5 archives" in said.out and "disk:" in said.out
+    assert "3 drives wanted, 5 archives to download from 127.0.0.1" in said.out and "disk:" in said.out
     assert "verified 21 files" in said.out and said.err.count("error") == 0
 
 
@@ -134,7 +136,7 @@ def test_archives_and_pngs_stay_unless_told_otherwise(site, split, tmp_path):
 
 def test_the_steps_can_be_run_one_by_one_and_each_twice(site, split, tmp_path):
     options = ["--delete_png", "--delete_archives"]
-    for step in steps.STEPS:
+    for step in STEPS:
         for _ in range(2):
             assert prepare(site, tmp_path, "--steps", step, *options) == 0, step
         if step == "download":
@@ -301,7 +303,7 @@ def test_a_disk_too_small_is_told_before_anything_is_fetched(site, split, tmp_pa
 
 @pytest.mark.parametrize("step", ["unpack", "convert"])
 def test_a_disk_that_fills_up_leaves_only_whole_files(site, split, tmp_path, capsys, monkeypatch, step):
-    assert prepare(site, tmp_path, "--steps", *steps.STEPS[: steps.STEPS.index(step)]) == 0
+    assert prepare(site, tmp_path, "--steps", *STEPS[: STEPS.index(step)]) == 0
     calls, fsync = [], os.fsync
 
     def full(handle):
@@ -343,7 +345,7 @@ def test_the_published_splits_want_the_published_drives():
     assert len(drives) == 60 and notes == []
     days = {drive.date for drive in drives.values()}
     assert days == {"2011_09_26", "2011_09_28", "2011_09_29", "2011_09_30", "2011_10_03"}
-    scans = sum(len(drive.required.get(kitti_drives.SCANS, ())) for drive in drives.values())
+    scans = sum(len(drive.required.get(SCANS, ())) for drive in drives.values())
     assert scans == 697
     drive = drives["2011_09_30/2011_09_30_drive_0028_sync"]
     assert drive.archive == ("2011_09_30_drive_0028_sync.zip", "2011_09_30_drive_0028/2011_09_30_drive_0028_sync.zip")
@@ -371,12 +373,71 @@ def test_neighbours_beyond_a_drives_end_are_not_wanted(tmp_path):
         (["--png", "--delete_png"], "contradictory"),
         (["--parallel", "0"], "parallel"),
         (["--base_url", "nonsense"], "not a web address"),
+        (["--base_url", "http://127.0.0.1:9/with a space"], "has no spaces"),
+        (["--retries", "-3"], "not a whole number of at least 1"),
+        (["--data_path", "a/" * 1500], "a path more than 200 folders deep"),
     ],
 )
 def test_user_mistakes_are_one_line(site, split, tmp_path, capsys, more, words):
     assert prepare(site, tmp_path, *more) == 2
     error = capsys.readouterr().err
     assert words in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_without_a_network_the_cause_comes_first_and_is_the_only_error(split, tmp_path, capsys):
+    with Site({}) as site:
+        closed = site.url
+    began = time.monotonic()
+    paths = ["--data_path", str(tmp_path / "kitti"), "--split", str(split)]
+    assert prepare_kitti.main([*paths, "--base_url", closed]) == 2
+    said = capsys.readouterr()
+    first, second = said.out.splitlines()[:2]
+    assert "5 archives to download from 127.0.0.1" in first and "sizes cannot be asked: no connection to 127" in second
+    assert "no connection to 127.0.0.1" in said.err and "5 archives cannot be fetched" in said.err
+    assert said.err.count("\n") == 1 and "missing" not in said.out and time.monotonic() - began < 30
+
+
+def test_archives_that_are_here_are_unpacked_without_a_network(split, tmp_path, capsys):
+    with Site({}) as site:
+        closed = site.url
+    (tmp_path / "kitti" / "archives").mkdir(parents=True)
+    (tmp_path / "kitti" / "archives" / TRAIN_ZIP).write_bytes(SERVED[TRAIN_PATH])
+    paths = ["--data_path", str(tmp_path / "kitti"), "--split", str(split)]
+    assert prepare_kitti.main([*paths, "--base_url", closed]) == 2
+    assert "no connection" in capsys.readouterr().err and images(TRAIN, 2, (1,))[0] in tree(tmp_path)
+
+
+def test_a_server_without_any_of_the_archives_is_one_line(site, split, tmp_path, capsys):
+    site.files.clear()
+    assert prepare(site, tmp_path) == 2
+    said = capsys.readouterr()
+    assert "none of the 5 archives is to be had: the server answers 404" in said.err and said.err.count("\n") == 1
+    assert "missing:" not in said.out
+
+
+def test_a_calibration_archive_without_calibration_is_told_so(site, split, tmp_path, capsys):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("2011_09_26/calib_cam_to_cam.txt", tiny_kitti.CAMERA)
+    site.files["/2011_09_26_calib.zip"] = buffer.getvalue()
+    assert prepare(site, tmp_path, "--steps", "download", "unpack") == 2
+    error = capsys.readouterr().err
+    assert "no member 2011_09_26/calib_velo_to_cam.txt" in error and "not KITTI's archive of that day" in error
+
+
+def test_frames_that_kitti_does_not_have_are_told_apart_from_missing_ones(site, split, tmp_path, capsys):
+    (split / "val_files.txt").write_text(f"{OTHER} 100 l\n")
+    assert prepare(site, tmp_path) == 2
+    said = capsys.readouterr()
+    assert f"not in the drive's archive: {images(OTHER, 2, (100,))[0]}" in said.out
+    assert "leave lines out of the split" in said.err and "delete" not in said.err and "again" not in said.err
+
+
+def test_advice_against_a_small_disk_names_only_what_is_not_given(site, split, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(archives, "free_bytes", lambda folder: 1000)
+    assert prepare(site, tmp_path, "--delete_png", "--parallel", "1") == 2
+    error = capsys.readouterr().err
+    assert "add --delete_archives" in error and "--delete_png" not in error and "--parallel" not in error
 
 
 def test_a_data_path_that_is_a_file_is_one_line(site, split, tmp_path, capsys):
@@ -511,9 +572,9 @@ def test_two_runs_at_once_do_the_work_once(site, split, tmp_path):
     assert sum("waiting for it" in err for _, err in said) == 1
 
 
-@pytest.mark.parametrize("step", steps.STEPS)
+@pytest.mark.parametrize("step", STEPS)
 def test_killed_in_any_step_it_goes_on(site, split, tmp_path, step):
-    before = steps.STEPS[: steps.STEPS.index(step)]
+    before = STEPS[: STEPS.index(step)]
     if before:
         assert prepare(site, tmp_path, "--steps", *before) == 0
     slow = tmp_path / "slow"

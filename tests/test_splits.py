@@ -1,5 +1,7 @@
 """The published splits are materialised exactly; folders of one's own work; malformed lines are named."""
 
+import os
+
 import pytest
 
 from datasets import splits
@@ -105,3 +107,33 @@ def test_mistakes_are_user_errors(tmp_path):
     (folder / "train_files.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not UTF-8"):
         splits.split_lines(folder, "train")
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("drive " + "7" * 5000 + " l", "a frame number of 5000 digits"),
+        ("dri\0ve 7 l", "unprintable characters"),
+        ("drive \0 l", "malformed split line"),
+    ],
+)
+def test_lines_that_could_name_no_file_are_refused_where_they_stand(tmp_path, text, words):
+    (tmp_path / "train_files.txt").write_text(f"drive 1 l\n{text}\n")
+    with pytest.raises(UserError, match=words) as caught:
+        splits.resolve_split(tmp_path).lines("train")
+    assert "train_files.txt line 2" in str(caught.value) and "\0" not in str(caught.value)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+def test_a_pipe_is_no_list(tmp_path):
+    os.mkfifo(tmp_path / "train_files.txt")
+    with pytest.raises(UserError, match="not a regular file"):
+        splits.resolve_split(tmp_path).lines("train")
+
+
+def test_validation_lines_that_are_trained_on_are_counted(tmp_path):
+    (tmp_path / "train_files.txt").write_text("drive 1 l\ndrive 2 2\n")
+    (tmp_path / "val_files.txt").write_text("drive 2 l\ndrive 3 l\n")
+    assert splits.shared_notice(splits.resolve_split(tmp_path)).startswith("1 of 2 validation lines")
+    (tmp_path / "val_files.txt").write_text("drive 2 r\n")
+    assert splits.shared_notice(splits.resolve_split(tmp_path)) is None

@@ -96,7 +96,7 @@ def test_split_lines_name_files_that_are_there(tree):
     assert len(lines["test"]) == 3 and all("0002_sync" in line for line in lines["test"])
     for line in sum(lines.values(), []):
         folder, frame, side = line.split()
-        assert (tree / folder / writer.CAMERAS[side] / "data" / f"{int(frame):010d}.jpg").is_file()
+        assert (tree / folder / kitti_utils.CAMERAS[side] / f"{int(frame):010d}.jpg").is_file()
 
 
 def test_training_and_validation_lines_share_no_frame_and_keep_their_neighbours():

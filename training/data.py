@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import logging
 import os
 
 import torch
@@ -9,11 +10,13 @@ import torch
 from datasets import dataset_class
 from datasets.cache import FrameCache
 from datasets.on_device import complete
-from datasets.splits import resolve_split
+from datasets.splits import resolve_split, shared_notice
 from system.errors import UserError
 from training.run.loading import BadSamples, EpochOrder, grouped, make_loader
 
 VALIDATION_WORKERS = 4
+
+log = logging.getLogger(__name__)
 
 
 class TrainingData:
@@ -35,6 +38,9 @@ class TrainingData:
 
     def __init__(self, opt, objective, processes, device):
         self.split = find_split(opt)
+        notice = shared_notice(self.split)
+        if notice and processes.is_first:
+            log.warning(notice)
         # Workers that read from a cache, or feed a GPU, would be slower at the arithmetic than the device itself.
         on_device = bool(opt.cache) or device.type == "cuda"
         self.train_set = make_dataset(opt, self.split.lines("train"), objective, is_train=True, on_device=on_device)

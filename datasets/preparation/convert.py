@@ -12,18 +12,15 @@ import threading
 
 from PIL import Image
 
-from datasets.preparation.kitti_drives import CAMERAS
 from datasets.preparation.verification import fault
+from kitti_utils import CAMERAS
 from system.errors import UserError
-from system.files import write_image
+from system.files import sweep, write_image
+from system.parallel import available_cores
+from system.progress import Progress
 
 JPEG_OPTIONS = {"quality": 92, "subsampling": "4:2:0", "optimize": True}  # ImageMagick optimises Huffman tables
 WORTH_PROCESSES = 64  # images; fewer are done before the processes have started
-
-
-def cores():
-    """Return the number of CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def png_to_jpeg(png, keep_png=False):
@@ -70,6 +67,21 @@ def waiting_pngs(data_path, drives, also_converted=False):
     return pngs
 
 
+def convert_waiting(work, drives, say=print):
+    """Convert the wanted images of {folder: Drive} that stand as PNG and not (or not whole) as JPEG."""
+    pngs = waiting_pngs(work.data_path, drives, work.delete_png)
+    if not pngs:
+        return
+    for folder in {os.path.dirname(png) for png in pngs}:
+        sweep(folder)
+    for jpeg in (f"{os.path.splitext(png)[0]}.jpg" for png in pngs):
+        if os.path.exists(jpeg) and fault(jpeg):
+            os.unlink(jpeg)
+    with Progress("convert", len(pngs), "images") as progress:
+        convert_all(pngs, keep_png=not work.delete_png, workers=work.workers, each=progress.advance)
+    say(f"converted {len(pngs)} images" + (f" of {next(iter(drives))}" if len(drives) == 1 else ""))
+
+
 def convert_all(pngs, keep_png=False, workers=None, each=None):
     """Convert many PNG files in parallel.
 
@@ -79,7 +91,7 @@ def convert_all(pngs, keep_png=False, workers=None, each=None):
     Raises:
         UserError: of the first file that failed, after the others were finished.
     """
-    workers = workers or cores()
+    workers = workers or available_cores()
     each = each or (lambda: None)
     if workers == 1 or len(pngs) < WORTH_PROCESSES:
         results = (_convert((png, keep_png)) for png in pngs)

@@ -11,22 +11,16 @@ import os
 import re
 from typing import NamedTuple
 
+from datasets.splits import IMPROVED_SPLITS, parse_line, resolve_split
 from datasets.splits import frames as frame_numbers
-from datasets.splits import parse_line, resolve_split
+from kitti_utils import CALIBRATION, CAMERAS, MAPS, SCANS
 from system.errors import UserError
 from system.files import write_json
 
 BASE_URL = "https://s3.eu-central-1.amazonaws.com/avg-kitti/raw_data"
 MAPS_ARCHIVE = "data_depth_annotated.zip"  # KITTI's improved depth maps, behind a registration
-MAPS_SPLITS = ("eigen_benchmark",)  # whose ground truth they are
 MAPS_PAGE = "https://www.cvlibs.net/datasets/kitti/eval_depth.php?benchmark=depth_prediction"
-CALIBRATION = ("calib_cam_to_cam.txt", "calib_velo_to_cam.txt")
-SCANS = "velodyne_points/data"
-MAPS = "proj_depth/groundtruth/image_02"
-CAMERAS = {"l": "image_02/data", "r": "image_03/data"}
 IMAGE_ENDINGS = (".jpg", ".png")
-# Means over KITTI raw, in bytes a file, for the estimate of disk space.
-TYPICAL_SIZE = {".png": 830_000, ".jpg": 165_000, ".bin": 1_950_000}
 _FOLDER = re.compile(r"(\d{4}_\d\d_\d\d)/(\1_drive_\d{4})_sync")
 _CONTENTS = ".contents.json"  # beside a drive's folders: which frames its archive has
 
@@ -81,7 +75,7 @@ class Drive:
                 beside &= contents.get(subfolder, set())
             elif named:  # KITTI unpacked by others: a drive ends where its files end
                 there = frames_on_disk(os.path.join(data_path, self.folder, subfolder))
-                if named <= there and not subfolder.startswith("velodyne"):
+                if named <= there and subfolder != SCANS:
                     beside = {frame for frame in beside if frame <= max(there)}
             wanted[subfolder] = named | beside
         return wanted
@@ -98,7 +92,7 @@ class Drive:
     def fetchable(self, data_path):
         """Return what is missing and may be in the drive's archive (improved depth maps never are)."""
         contents = self.contents(data_path)
-        missing = {name: frames for name, frames in self.missing(data_path).items() if name != MAPS}
+        missing = {name: frames for name, frames in self.missing(data_path).items() if name not in MAPS.values()}
         if contents is not None:
             missing = {name: frames & contents.get(name, set()) for name, frames in missing.items()}
         return {name: frames for name, frames in missing.items() if frames}
@@ -149,7 +143,7 @@ def wanted_drives(splits, frame_ids=(0, -1, 1), use_stereo=False, lidar=("test",
                     )
                 notes.append(f"{split.name}: the {part} list is not part of KITTI raw and is left out")
                 continue
-            maps = part == "test" and split.name in MAPS_SPLITS
+            maps = part == "test" and split.name in IMPROVED_SPLITS
             where = split.where(part)
             for number, text in enumerate(lines, 1):
                 line = parse_line(text, f"{where} {number}")
@@ -166,7 +160,7 @@ def _add(drive, line, part, offsets, use_stereo, scan, maps):
         if use_stereo:
             drive.need(CAMERAS["r" if line.side == "l" else "l"], (line.frame,))
     if maps:
-        drive.need(MAPS, (line.frame,))
+        drive.need(MAPS[line.side], (line.frame,))
     elif scan:
         drive.need(SCANS, (line.frame,), required=part == "test")
 
@@ -196,11 +190,6 @@ def frames_on_disk(folder):
 def file_ending(subfolder):
     """Return the ending of the files as they are in the archive."""
     return ".bin" if subfolder == SCANS else ".png"
-
-
-def frame_path(data_path, folder, subfolder, frame, ending):
-    """Return a frame's path."""
-    return os.path.join(data_path, folder, *subfolder.split("/"), f"{frame:010d}{ending}")
 
 
 @functools.cache

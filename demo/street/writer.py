@@ -17,6 +17,7 @@ import signal
 import numpy as np
 from PIL import Image
 
+from kitti_utils import CALIBRATION, CAMERAS, SCANS, frame_path, scan_path
 from system import files
 from system.errors import UserError
 
@@ -27,7 +28,6 @@ DATE = "2000_01_01"
 SPLIT = os.path.join("splits", "synthetic")
 MANIFEST = "synthetic.json"
 VERSION = 1  # counts changes of the street: settings of another version mean other pictures
-CAMERAS = {"l": "image_02", "r": "image_03"}
 JPEG = {"quality": 92, "subsampling": "4:2:0"}  # as the KITTI pictures behind the published results
 CHUNK = 4  # frames that a worker takes at a time, in order: each worker builds each world once
 VALIDATION_STEP = 10  # every tenth training frame is set aside
@@ -110,14 +110,14 @@ def write_drives(root, settings, workers=2, progress=lambda done, total: None):
     numbers = range(1, settings["drives"] + 2)
     with files.replacing_folder(os.path.join(root, DATE)) as folder:
         for number in numbers:
-            for name in (*CAMERAS.values(), "velodyne_points"):
-                os.makedirs(os.path.join(folder, drive_name(number), name, "data"))
+            for name in (*CAMERAS.values(), SCANS):
+                os.makedirs(os.path.join(folder, drive_name(number), name))
         tasks = [(folder, settings, number, frame) for number in numbers for frame in range(settings["frames"])]
         progress(0, len(tasks))
         for done, _ in enumerate(_run(tasks, workers), 1):
             progress(done, len(tasks))
-        files.write_text(os.path.join(folder, "calib_cam_to_cam.txt"), _rig(settings).calibration())
-        files.write_text(os.path.join(folder, "calib_velo_to_cam.txt"), camera.scanner_calibration())
+        for name, text in zip(CALIBRATION, (_rig(settings).calibration(), camera.scanner_calibration()), strict=True):
+            files.write_text(os.path.join(folder, name), text)
         files.write_json(os.path.join(folder, MANIFEST), settings)
     with files.replacing_folder(os.path.join(root, SPLIT)) as folder:
         for part, lines in split_lines(settings).items():
@@ -150,16 +150,16 @@ def _write_frame(task):
     """Write the pictures and the scan of one frame, with the first also all poses, into the still hidden folder."""
     folder, settings, number, frame = task
     drive = _drive(settings, number)
-    home = os.path.join(folder, drive_name(number))
+    home = drive_name(number)
     for side, name in CAMERAS.items():
         encoded = io.BytesIO()
         Image.fromarray(drive.picture(frame, side)).save(encoded, "JPEG", **JPEG)
-        _write(os.path.join(home, name, "data", f"{frame:010d}.jpg"), encoded.getvalue())
+        _write(frame_path(folder, home, name, frame, ".jpg"), encoded.getvalue())
     if frame % settings["scan_every"] == 0:
-        _write(os.path.join(home, "velodyne_points", "data", f"{frame:010d}.bin"), drive.scan(frame).tobytes())
+        _write(scan_path(folder, home, frame), drive.scan(frame).tobytes())
     if frame == 0:
         lines = (" ".join(f"{value:.9e}" for value in pose[:3].ravel()) for pose in drive.poses)
-        _write(os.path.join(home, "poses.txt"), "".join(f"{line}\n" for line in lines).encode())
+        _write(os.path.join(folder, home, "poses.txt"), "".join(f"{line}\n" for line in lines).encode())
 
 
 def _write(path, data):
