@@ -6,6 +6,7 @@ A checkpoint is `{'model': state dict}`: the encoder's entries as in encoder.pth
 import argparse
 import functools
 import os
+import zipfile
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ class LiteMonoClassifier(LiteMono):
         self.num_classes, self.num_features, self.drop_rate = num_classes, self.num_ch_enc[-1], drop_rate
         self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
         self.head = nn.Linear(self.num_features, num_classes)
-        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.kaiming_normal_(self.head.weight, mode="fan_out", nonlinearity="relu")  # as every Linear of the encoder
 
     def forward_head(self, feature_map):
         """Return logits (B, classes) of the encoder's last map (B, C, H/16, W/16)."""
@@ -44,10 +45,6 @@ class LiteMonoClassifier(LiteMono):
     def forward(self, x):
         """Return logits (B, classes) of an image (B, 3, H, W) that the loader has normalised."""
         return self.forward_head(self.forward_features(x)[-1])
-
-    def no_weight_decay(self):
-        """Return the names that timm's optimisers leave undecayed besides everything one-dimensional."""
-        return {name for name, _ in self.named_parameters() if name.endswith("temperature")}
 
 
 def _build(name, pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, cache_dir=None, **settings):
@@ -65,16 +62,21 @@ for _name in MODELS:
 # ---------------------------------------------------------------------------------------------------------- checkpoints
 
 
-def read_classifier(path, ema=False):
+def read_classifier(path, entry="model", flag="--ema"):
     """Return (state dict, class names or None) of a checkpoint, a published ImageNet file or a resumable state.
 
+    Args:
+        entry: which weights of the file: "model", "model_ema" (their moving average), or another script's name.
+        flag: the option that asked for another entry than "model".
+
     Raises:
-        UserError: unreadable file, or no moving average in it where one is asked for.
+        UserError: unreadable file, no such entry in it, or entries that are no weights.
     """
     content = states.read(path) if _is_state(path) else _read_checkpoint(path)
-    if ema and "model_ema" not in content:
-        raise UserError("no moving average in the file", path, "drop --ema, or train with --model_ema")
-    state = content["model_ema"] if ema else content.get("model", content)
+    if entry != "model" and entry not in content:
+        what = "no moving average in the file" if entry == "model_ema" else f"no entry {entry} in the file"
+        raise UserError(what, path, f"drop {flag}, or name another checkpoint")
+    state = content.get(entry, content)
     if not isinstance(state, dict):
         raise UserError("not a state dict", path, "give a file that holds {'model': state dict}")
     tensors = {
@@ -82,7 +84,22 @@ def read_classifier(path, ema=False):
         for key, value in state.items()
         if isinstance(value, torch.Tensor) and key.rsplit(".", 1)[-1] not in PROFILER_ENTRIES
     }
+    for key, value in tensors.items():
+        if not _is_usable(value):
+            raise UserError("weights that are not finite real numbers", f"{path}: {key}", "take another checkpoint")
     return tensors, content.get("classes")
+
+
+def _is_usable(value):
+    plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+    if not plain or value.is_complex() or value.dtype == torch.bool:
+        return False
+    return not value.is_floating_point() or bool(value.isfinite().all())
+
+
+def is_checkpoint(path):
+    """Whether a file is one of torch's, as checkpoints are and resumable states are not."""
+    return os.path.isfile(path) and not _is_state(path) and zipfile.is_zipfile(path)
 
 
 def _is_state(path):
@@ -105,21 +122,19 @@ def encoder_entries(state):
 def identify_encoder(state, path):
     """Return the model's name that a classifier's state dict belongs to. Raises UserError when it is none."""
     name = identify_model(encoder_entries(state))
-    if name is None:
+    if name is None or not any(key.startswith("downsample_layers.") for key in state):
         raise UserError("not the weights of a Lite-Mono encoder", path, f"give a checkpoint of {', '.join(MODELS)}")
     return name
 
 
-def load_classifier(network, path, ema=False):
+def load_classifier(network, path, entry="model", flag="--model_ema_eval"):
     """Load a checkpoint into a `LiteMonoClassifier`, all keys and shapes; return its class names or None.
 
     Raises:
         UserError: another model, another number of classes, or not a classifier's file.
     """
-    state, classes = read_classifier(path, ema)
-    name = identify_encoder(state, path)
-    if name != network.model:
-        raise UserError("the checkpoint is another model's", f"{path}: {name}", f"pass --model {name}")
+    state, classes = read_classifier(path, entry, flag)
+    _check_model(network, state, path)
     if "head.weight" not in state:
         raise UserError("the checkpoint has no classifier", path, "give one with head.* and norm.*")
     if len(state["head.weight"]) != network.num_classes:
@@ -129,3 +144,42 @@ def load_classifier(network, path, ema=False):
         )
     load_strictly(network, state, path)
     return classes
+
+
+def load_starting_weights(network, path, names):
+    """Load encoder, final norm and, where the classes are the same, head of a checkpoint; return what was loaded.
+
+    Args:
+        network: `LiteMonoClassifier`.
+        path: checkpoint, published ImageNet file, or an encoder alone.
+        names: class names of the run, in its order; rows of the head are put into this order where the file has names.
+
+    Raises:
+        UserError: another model, or not an encoder's file.
+    """
+    state, classes = read_classifier(path)
+    _check_model(network, state, path)
+    head = _reordered_head(state, classes, names)
+    loaded = encoder_entries(state) | {key: value for key, value in state.items() if key.startswith("norm.")} | head
+    load_strictly(network, network.state_dict() | loaded, path)
+    parts = ["encoder", "norm" if "norm.weight" in loaded else "", "head" if head else ""]
+    return ", ".join(filter(None, parts))
+
+
+def _check_model(network, state, path):
+    name = identify_encoder(state, path)
+    if name != network.model:
+        raise UserError("the checkpoint is another model's", f"{path}: {name}", f"pass --model {name}")
+
+
+def _reordered_head(state, classes, names):
+    """Return the head's entries with their rows in the order of `names`, or nothing where the classes differ."""
+    head = {key: value for key, value in state.items() if key.startswith("head.")}
+    if not head or len(head["head.weight"]) != len(names):
+        return {}
+    if classes is None:
+        return head
+    if sorted(classes) != sorted(names):
+        return {}
+    order = [classes.index(name) for name in names]
+    return {key: value[order] for key, value in head.items()}

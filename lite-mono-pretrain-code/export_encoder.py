@@ -5,10 +5,8 @@ import sys
 
 sys.path.insert(1, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # the project, behind this folder
 
-from system.command_line import (
-    Parser,  # noqa: E402
-    command,  # noqa: E402
-)
+from system.command_line import Parser, command  # noqa: E402
+from system.errors import UserError  # noqa: E402
 
 
 @command
@@ -17,13 +15,16 @@ def main(argv=None):
     parser = Parser(prog="lite-mono-pretrain-code/export_encoder.py", description=__doc__)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint, state or published ImageNet file")
     parser.add_argument("out", metavar="OUT", help="file to write")
-    Parser.flag(parser, "ema", help="take the moving average of the weights")
-    Parser.flag(parser, "keep_head", help="keep the classifier and its norm")
+    # Bare: a value would be the path that comes next.
+    parser.add_argument("--ema", action="store_true", help="take the moving average of the weights")
+    parser.add_argument("--keep_head", action="store_true", help="keep the classifier and its norm")
     opt = parser.parse_args(argv)
+    if os.path.exists(opt.out) and os.path.samefile(opt.checkpoint, opt.out):
+        raise UserError("the checkpoint would be overwritten", opt.out, "give OUT another name")
     from checkpointing.files import write_state
     from classifier import encoder_entries, identify_encoder, read_classifier
 
-    state, _ = read_classifier(opt.checkpoint, opt.ema)
+    state, _ = read_classifier(opt.checkpoint, "model_ema" if opt.ema else "model", "--ema")
     name = identify_encoder(state, opt.checkpoint)
     kept = state if opt.keep_head else encoder_entries(state)
     write_state(opt.out, {"model": kept})

@@ -1,26 +1,18 @@
 """Images with their classes, augmented and put into batches.
 
-Reading and augmenting is timm's. What is drawn for an image depends on seed, epoch and image alone, so that a
-resumed run sees the same images whatever its workers had already loaded.
+The random draws of an image depend on seed, epoch and image alone, so that a resumed run sees the same images
+whatever its workers had already loaded.
 """
 
 import contextlib
 import itertools
 import os
 import random
-import tarfile
-import zipfile
+import warnings
 
 import numpy as np
 import torch
 from PIL import Image
-from timm.data import (
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-    IMAGENET_INCEPTION_MEAN,
-    IMAGENET_INCEPTION_STD,
-    create_transform,
-)
 from torch.utils.data import Dataset
 
 from readers import class_names
@@ -28,6 +20,8 @@ from system.errors import UserError
 from training.run.loading import EpochOrder
 
 STEP = 32  # the encoder's sizes are multiples of it
+MOST_PIXELS = 89_478_485  # of an image: Pillow's limit, a quarter of a gigabyte decoded
+NARROWEST = 100  # longer side over shorter one
 
 
 # ---------------------------------------------------------------------------------------------------------- items
@@ -55,20 +49,35 @@ class LabelledImages(Dataset):
 
     def __getitem__(self, index):
         epoch, number, choice = index if isinstance(index, tuple) else (0, index, 0)
-        image, target = self._read(number)
+        image, target = self._attempt("read", number, self._read)
         with drawing_from(self.seed, epoch, number):
-            return {"image": self.transforms[choice](image), "target": self.numbers[target]}
+            image = self._attempt("augmented", number, lambda _: self.transforms[choice](image))
+        return {"image": image, "target": self.numbers[target]}
+
+    def _attempt(self, what, number, action):
+        """Return action(number); whatever odd content makes of it is a mistake of the image's, by name."""
+        try:
+            return action(number)
+        except MemoryError:
+            raise
+        except Exception as error:
+            said = f"{self._where(number)} ({type(error).__name__}: {error})"
+            raise UserError(f"the image cannot be {what}", said, "replace or remove it") from error
+
+    def _where(self, number):
+        name = self.reader.filename(number, absolute=True)
+        return name if os.path.isabs(name) else os.path.join(self.reader.root, name)
 
     def _read(self, number):
-        try:
-            file, target = self.reader[number]
-            with file, Image.open(file) as image:
+        file, target = self.reader[number]
+        with file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata and sizes: the pixels count, and the sizes are checked here
+            with Image.open(file) as image:
+                width, height = image.size
+                if width * height > MOST_PIXELS or max(width, height) > NARROWEST * min(width, height):
+                    limits = f"at most {MOST_PIXELS} pixels, and {NARROWEST} times as long as wide"
+                    raise ValueError(f"{width}x{height} pixels, where an image has {limits}")
                 return image.convert("RGB"), target
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, tarfile.TarError,
-                zipfile.BadZipFile) as error:  # fmt: skip
-            name = self.reader.filename(number, absolute=True)
-            where = name if os.path.isabs(name) else os.path.join(self.reader.root, name)
-            raise UserError("the image cannot be read", where, "replace or remove it") from error
 
 
 @contextlib.contextmanager
@@ -85,24 +94,6 @@ def drawing_from(*seeds):
         random.setstate(before[0])
         np.random.set_state(before[1])
         torch.set_rng_state(before[2])
-
-
-def make_transform(opt, size, is_training):
-    """Return timm's transform to a normalised tensor of `size`, (height, width)."""
-    mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-    if not opt.imagenet_default_mean_and_std:
-        mean, std = IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
-    common = {"input_size": size, "mean": mean, "std": std}
-    if not is_training:
-        interpolation = "bicubic" if opt.train_interpolation == "random" else opt.train_interpolation
-        return create_transform(**common, crop_pct=opt.crop_pct, interpolation=interpolation)
-    return create_transform(
-        **common,
-        is_training=True,
-        color_jitter=opt.color_jitter or None,
-        auto_augment=None if opt.aa.lower() in ("", "none") else opt.aa,
-        interpolation=opt.train_interpolation,
-    )
 
 
 # ---------------------------------------------------------------------------------------------------------- batches

@@ -8,7 +8,6 @@ from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 
 from system.errors import UserError
@@ -26,6 +25,24 @@ def mixes(opt):
     return opt.mixup > 0 or opt.cutmix > 0 or opt.cutmix_minmax is not None
 
 
+def learning_rate(step, steps, warmup, start, highest, lowest):
+    """Return the rate of a step: from `start` to `highest`, reached at the last of `warmup` steps, then a cosine.
+
+    Args:
+        step, steps: the optimiser step, from 0, and how many there are.
+        warmup: steps of linear warm-up.
+        start, highest, lowest: rates at the beginning, the top, and (never quite reached) the end.
+    """
+    if step < warmup:
+        return start + (highest - start) * step / max(warmup - 1, 1)
+    return cosine(highest, lowest, (step - warmup) / (steps - warmup))
+
+
+def cosine(start, end, share):
+    """Return the value on half a cosine from `start` to `end` after a share of the way."""
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
 class Learner:
     """Owns a classifier's optimiser and everything that moves with it.
 
@@ -41,7 +58,7 @@ class Learner:
         ema: timm's moving average of the network, or None.
 
     Raises:
-        UserError: timm does not know the optimiser, or the warm-up leaves nothing of the run.
+        UserError: timm cannot make the optimiser, or the warm-up leaves nothing of the run.
     """
 
     def __init__(self, opt, network, device, processes, steps_per_epoch):
@@ -50,7 +67,9 @@ class Learner:
         self.steps = steps_per_epoch * opt.epochs
         self.precision = Precision(opt.amp, device)
         self.optimiser = self._make_optimiser()
-        self.schedule = self._make_schedule(steps_per_epoch)
+        self.warmup = opt.warmup_steps if opt.warmup_steps > 0 else opt.warmup_epochs * steps_per_epoch
+        if self.warmup >= self.steps:
+            raise UserError("the warm-up takes the whole run", f"{self.warmup} of {self.steps} steps", "shorten it")
         self.ema = None
         if opt.model_ema:
             self.ema = ModelEmaV3(network, opt.model_ema_decay, device="cpu" if opt.model_ema_force_cpu else None)
@@ -75,18 +94,10 @@ class Learner:
             return create_optimizer_v2(
                 self.network, opt.opt, opt.lr, opt.weight_decay, opt.momentum, eps=opt.opt_eps, **betas
             )
-        except (ValueError, AssertionError, TypeError, RuntimeError) as error:
+        except (ValueError, AssertionError, TypeError, RuntimeError, LookupError, ImportError) as error:
             raise UserError(
                 "timm cannot make this optimiser", f"--opt {opt.opt}: {error}", "use adamw or sgd"
             ) from error
-
-    def _make_schedule(self, steps_per_epoch):
-        opt = self.opt
-        warmup = opt.warmup_steps if opt.warmup_steps > 0 else opt.warmup_epochs * steps_per_epoch
-        if warmup >= self.steps:
-            raise UserError("the warm-up takes the whole run", f"{warmup} of {self.steps} steps", "shorten it")
-        settings = {"warmup_t": warmup, "warmup_lr_init": opt.warmup_start_lr, "warmup_prefix": True}
-        return CosineLRScheduler(self.optimiser, self.steps - warmup, opt.min_lr, t_in_epochs=False, **settings)
 
     def _make_mixup(self):
         opt = self.opt
@@ -124,7 +135,7 @@ class Learner:
         Raises:
             NotFinite: loss or gradient; the weights are as they were.
         """
-        self.schedule.step_update(self.step)
+        self._set_learning_rate()
         self._set_weight_decay()
         self.optimiser.zero_grad(set_to_none=True)
         loss = self._accumulate([self.prepare(batch) for batch in batches])
@@ -156,10 +167,16 @@ class Learner:
             total += loss.item()
         return total
 
+    def _set_learning_rate(self):
+        opt = self.opt
+        rate = learning_rate(self.step, self.steps, self.warmup, opt.warmup_start_lr, opt.lr, opt.min_lr)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+
     def _set_weight_decay(self):
         start, end = self.opt.weight_decay, self.opt.weight_decay_end
         if end is not None:
-            value = end + (start - end) * (1 + math.cos(math.pi * self.step / self.steps)) / 2
+            value = cosine(start, end, self.step / self.steps)
             for group in self.optimiser.param_groups:
                 if group.setdefault("decays", group["weight_decay"] > 0):
                     group["weight_decay"] = value

@@ -10,7 +10,7 @@ import timm
 import torch
 
 from checkpointing.files import write_state
-from classifier import load_classifier
+from classifier import is_checkpoint, load_classifier, load_starting_weights
 from evaluation.cost import count_multiply_adds, count_parameters
 from learner import Learner, NotFinite
 from pretraining_data import PretrainingData
@@ -35,17 +35,19 @@ from training.run.precision import (
     seed_everything,
     set_up,
 )
+from wandb_log import WandbLog
 
 log = logging.getLogger(__name__)
 
+USI_CROP_PCT = 0.95
 LOG_STEPS = 50  # steps between TensorBoard entries
 
 # What may differ between a run and the one that goes on from its state: where things lie and how fast they are read.
 FREE = (
     "data_path", "eval_data_path", "data_set", "num_workers", "pin_mem", "on_bad_sample", "output_dir", "log_dir",
     "resume", "auto_resume", "save_ckpt", "save_ckpt_freq", "save_ckpt_num", "save_steps", "eval", "dist_eval",
-    "disable_eval", "model_ema_eval", "model_ema_force_cpu", "enable_wandb", "project", "device", "use_amp",
-    "start_epoch",
+    "disable_eval", "usi_eval", "model_ema_eval", "model_ema_force_cpu", "enable_wandb", "project", "wandb_ckpt",
+    "device", "use_amp", "start_epoch", "finetune", "find_unused_params",
 )  # fmt: skip
 
 
@@ -61,8 +63,9 @@ class Pretrainer:
         on_cpu = opt.device == "cpu"
         self.processes = process_group.start(choose_device(on_cpu).type == "cuda")
         self.device = choose_device(on_cpu, self.processes.local_rank)
-        if opt.use_amp and opt.amp == "off":
-            opt.amp = "fp16" if self.device.type == "cuda" else "bf16"
+        opt.amp = opt.amp or ("fp16" if opt.use_amp and self.device.type == "cuda" else "off")
+        if opt.usi_eval and opt.crop_pct is None:
+            opt.crop_pct = USI_CROP_PCT
         set_up(self.device)
         seed_everything(opt.seed)
         self.network = timm.create_model(
@@ -74,7 +77,7 @@ class Pretrainer:
         ).to(self.device)
         self.autocast = Precision(opt.amp, self.device).autocast
         self.run = RunFolder(*os.path.split(os.path.abspath(os.path.expanduser(opt.output_dir))), "--output_dir")
-        self.bad_samples = BadSamples(opt.on_bad_sample)
+        self.bad_samples = BadSamples(opt.on_bad_sample, "check --data_path, or copy the images again")
         self.data = PretrainingData(opt, self.processes, self.device)
 
     def evaluate(self):
@@ -85,7 +88,11 @@ class Pretrainer:
         """
         best = "checkpoint-best-ema.pth" if self.opt.model_ema_eval else "checkpoint-best.pth"
         path = self.opt.resume or os.path.join(self.run.path, best)
-        self.data.names = load_classifier(self.network, path, ema=self.opt.model_ema_eval and bool(self.opt.resume))
+        if self.opt.usi_eval:
+            self.data.names = load_classifier(self.network, path, "state_dict", "--usi_eval")
+        else:
+            averaged = self.opt.model_ema_eval and self.opt.resume  # the best one's file holds nothing else
+            self.data.names = load_classifier(self.network, path, "model_ema" if averaged else "model")
         self._one_after_the_other(self.data.open_validation)
         self._tell_cost()
         result = self._score(self.network)
@@ -100,6 +107,8 @@ class Pretrainer:
             Interrupted: a signal asked to stop; the state is saved.
         """
         self._one_after_the_other(self.data.open_both)
+        if self.opt.finetune:
+            self._one_after_the_other(self._start_from_weights)
         self.learner = Learner(self.opt, self.network, self.device, self.processes, self.data.steps_per_epoch)
         seed_everything(self.opt.seed + 1 + self.processes.rank)
         self.epoch, self.step_in_epoch = self.opt.start_epoch, 0
@@ -110,8 +119,14 @@ class Pretrainer:
             while self.epoch < self.opt.epochs:
                 self._run_epoch()
             self.log.close()
+            if self.wandb is not None and self.opt.wandb_ckpt:
+                self.wandb.upload(self.run.path)
         if self.processes.is_first:
             log.info("finished after %d steps: checkpoints in %s", self.learner.step, self.run.path)
+
+    def _start_from_weights(self):
+        loaded = load_starting_weights(self.network, self.opt.finetune, self.data.names)
+        log.info("starts from %s: %s", self.opt.finetune, loaded)
 
     def _where(self):
         return f"rank {self.processes.rank} at step {self.learner.step}"
@@ -141,10 +156,10 @@ class Pretrainer:
         elif first:
             aside = self.run.set_aside()
             if aside:
-                log.warning("an earlier run stood in %s: it is now in %s", self.run.path, aside)
+                log.warning("an earlier run was found in %s: it is now in %s", self.run.path, aside)
         self.processes.wait()
         self.log = RunLog((opt.log_dir or self.run.path) if first else None, self.learner.step)
-        self.wandb = _open_wandb(opt, self.run.path) if first and opt.enable_wandb else None
+        self.wandb = WandbLog(opt, self.run.path) if first and opt.enable_wandb else None
         if not first:
             return
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
@@ -220,7 +235,7 @@ class Pretrainer:
         shown = {name: value for name, value in record.items() if name.removeprefix("ema_") in ("loss", "top1", "top5")}
         self.log.scalars("val", self.learner.step, shown)
         if self.wandb is not None:
-            self.wandb.log(record, step=self.learner.step)
+            self.wandb.write(record, self.learner.step)
         scored = f"; {_sentence(record)}" if "top1" in record else ""
         log.info("epoch %d: training loss %.4f%s", record["epoch"], record["train_loss"], scored)
 
@@ -272,7 +287,7 @@ class Pretrainer:
             })  # fmt: skip
 
     def _resume(self):
-        path, state = (self.opt.resume, states.read(self.opt.resume)) if self.opt.resume else self.states.newest()
+        path, state = (self.opt.resume, self._read_state()) if self.opt.resume else self.states.newest()
         if "training images" not in state.get("identity", {}):
             raise UserError("not a state of a pre-training run", path, "name a state_*.pt of the output folder")
         try:
@@ -287,21 +302,19 @@ class Pretrainer:
         restore_random_states(state["random"][self.processes.rank], self.device)
         log.info("resumed from %s: epoch %d, step %d", path, self.epoch, self.learner.step)
 
+    def _read_state(self):
+        path = self.opt.resume
+        if is_checkpoint(path):
+            fix = f"go on from a state_*.pt of the output folder, or start from these weights: --finetune {path}"
+            raise UserError("not a resumable state but weights alone", path, fix)
+        return states.read(path)
+
     def _stop_if_asked(self):
         if self.processes.any(self.interruption.signum is not None):
             self._save_state()
             self.log.close()
             signum = next(each for each in self.processes.gather(self.interruption.signum) if each is not None)
             raise Interrupted(signum, self.run.states)
-
-
-def _open_wandb(opt, folder):
-    try:
-        import wandb
-    except ImportError as error:
-        fix = "pip install wandb, or drop the flag"
-        raise UserError("the package wandb is missing", "--enable_wandb", fix) from error
-    return wandb.init(project=opt.project, config=vars(opt), dir=folder)
 
 
 def _sentence(result):

@@ -2,7 +2,8 @@
 
 import torch
 
-from labelled_images import BatchOrder, LabelledImages, batch_sizes, crop_sizes, make_transform
+from augmentation import make_transform
+from labelled_images import BatchOrder, LabelledImages, batch_sizes, crop_sizes
 from learner import mixes
 from readers import check_classes, check_same_classes, class_names, find_part, open_reader
 from system.errors import UserError
@@ -39,7 +40,7 @@ class PretrainingData:
         opt = self.opt
         path = find_part(opt, "train")
         reader = open_reader(path)
-        self.names = class_names(reader)
+        self.names = sorted(class_names(reader))
         check_classes(self.names, opt.nb_classes, path)
         if not opt.disable_eval:
             self.open_validation()
@@ -60,7 +61,7 @@ class PretrainingData:
         path = find_part(opt, "val")
         reader = open_reader(path)
         if self.names is None:
-            self.names = class_names(reader)
+            self.names = sorted(class_names(reader))
             check_classes(self.names, opt.nb_classes, path)
         check_same_classes(self.names, reader, path)
         self.val_set = LabelledImages(reader, [make_transform(opt, opt.input_size, is_training=False)], self.names)

@@ -1,13 +1,19 @@
-"""Every option of ImageNet pre-training: name, default and meaning, and the rules between them. Free of torch."""
+"""Every option of ImageNet pre-training: name, default and meaning. Free of torch."""
+
+import argparse
 
 from networks.model_table import MODELS
+from option_rules import contradictions
 from system.command_line import Parser, positive, whole
 from system.errors import UserError, UserErrors
 
 
 def make_parser():
     """Return the parser of main.py."""
-    parser = Parser(prog="lite-mono-pretrain-code/main.py", description="ImageNet pre-training of the depth encoder.")
+    parser = Parser(
+        prog="lite-mono-pretrain-code/main.py",
+        description="Train the depth encoder to classify images (ImageNet), or evaluate a classifier.",
+    )
     for declare in (_model_options, _training_options, _augmentation_options, _data_options, _run_options):
         declare(parser)
     return parser
@@ -39,7 +45,7 @@ def _model_options(parser):
     Parser.flag(group, "model_ema", help="keep an exponential moving average of the weights")
     group.add_argument("--model_ema_decay", type=float, default=0.9995, help="its decay at each optimiser step")
     Parser.flag(group, "model_ema_force_cpu", help="keep it in the CPU's memory, without evaluating it")
-    Parser.flag(group, "model_ema_eval", help="evaluate it, too, after each epoch")
+    Parser.flag(group, "model_ema_eval", help="evaluate it, too, after each epoch; with --eval: evaluate it")
 
 
 def _training_options(parser):
@@ -47,7 +53,9 @@ def _training_options(parser):
     group.add_argument("--batch_size", type=positive, default=512, help="images a batch and process")
     group.add_argument("--update_freq", type=positive, default=2, help="batches added up for one optimiser step")
     group.add_argument("--epochs", type=positive, default=100, help="epochs")
-    group.add_argument("--start_epoch", type=whole, default=0, help="epoch that a run without a state starts at")
+    group.add_argument("--start_epoch", type=whole, default=0, help="epoch that a new run starts at, counted from 0")
+    group.add_argument("--finetune", metavar="FILE", help="start a new run from the weights of a checkpoint; its "
+                       "classifier is taken where the classes are the same")  # fmt: skip
     group.add_argument("--opt", default="adamw", help="optimiser, by timm's name")
     group.add_argument("--opt_eps", type=float, default=1e-8, help="its epsilon")
     group.add_argument(
@@ -55,7 +63,7 @@ def _training_options(parser):
     )
     group.add_argument("--momentum", type=float, default=0.9, help="of optimisers that have one")
     group.add_argument("--clip_grad", type=float, help="largest norm of the gradient; default: any")
-    group.add_argument("--weight_decay", type=float, default=0.05, help="of convolutions and Linears")
+    group.add_argument("--weight_decay", type=float, default=0.05, help="of everything with two or more dimensions")
     group.add_argument("--weight_decay_end", type=float, help="what it falls to along a cosine; default: constant")
     group.add_argument("--lr", type=float, default=1e-3, help="highest learning rate")
     group.add_argument("--min_lr", type=float, default=1e-6, help="learning rate at the end of the cosine")
@@ -63,8 +71,12 @@ def _training_options(parser):
     group.add_argument("--warmup_steps", type=int, default=-1, help="steps of warm-up instead of epochs, if positive")
     group.add_argument("--warmup_start_lr", type=float, default=0.0, help="learning rate of the first step")
     group.add_argument("--seed", type=whole, default=0, help="of weights, data order and augmentation")
-    group.add_argument("--amp", default="off", choices=("off", "bf16", "fp16"), help="precision of the network")
-    Parser.flag(group, "use_amp", help="short for --amp fp16 on a GPU and bf16 on a CPU")
+    Parser.flag(group, "use_amp", default=True, help="mixed precision: fp16 on a GPU; nothing on a CPU")
+    group.add_argument(
+        "--amp", choices=("off", "bf16", "fp16"), help="precision of the network, whatever --use_amp says"
+    )
+    group.add_argument("--layer_decay", type=float, default=1.0, help=argparse.SUPPRESS)
+    Parser.flag(group, "find_unused_params", help=argparse.SUPPRESS)  # nothing to do: every parameter is used
     group.add_argument(
         "--device", default="cuda", choices=("cuda", "cpu"), help="cuda falls back to the CPU where there is none"
     )
@@ -72,13 +84,14 @@ def _training_options(parser):
 
 def _augmentation_options(parser):
     group = parser.add_argument_group("augmentation")
-    group.add_argument("--color_jitter", type=float, default=0.0, help="colour jitter, where --aa is off")
+    group.add_argument("--color_jitter", type=float, default=0.0, help="colour jitter, where --aa is none")
     group.add_argument("--aa", default="rand-m9-mstd0.5-inc1", help="timm's automatic augmentation, or none")
+    Parser.flag(group, "three_aug", help="also one of greyscale, solarising and blur for each image (DeiT III)")
     group.add_argument("--smoothing", type=float, default=0.0, help="label smoothing")
     group.add_argument("--train_interpolation", default="bicubic", choices=("bicubic", "bilinear", "random"),
                        help="resizing of training images")  # fmt: skip
     group.add_argument(
-        "--crop_pct", type=float, help="share of the resized image that evaluation looks at; default 0.875"
+        "--crop_pct", type=float, help="share of the resized image's side that evaluation sees; default: 0.875"
     )
     group.add_argument("--reprob", type=float, default=0.0, help="probability of random erasing")
     group.add_argument("--remode", default="pixel", choices=("const", "rand", "pixel"), help="what is put in its place")
@@ -124,41 +137,22 @@ def _run_options(parser):
     group.add_argument("--save_ckpt_num", type=positive, default=3, help="checkpoints and states to keep")
     group.add_argument("--save_steps", type=positive, help="also save a state every so many steps")
     Parser.flag(group, "eval", help="evaluate only")
+    Parser.flag(group, "usi_eval", help="with --eval: a checkpoint of USI training (entry state_dict, --crop_pct 0.95)")
     Parser.flag(group, "dist_eval", default=True, help="share the evaluation between the processes")
     Parser.flag(group, "disable_eval", help="train without validation images")
-    Parser.flag(group, "enable_wandb", help="also log to Weights and Biases (package wandb)")
-    group.add_argument("--project", default="lite-mono", help="its project")
+    Parser.flag(group, "enable_wandb", help="also log to Weights and Biases (requirements-wandb.txt)")
+    group.add_argument("--project", default="litemono", help="its project")
+    Parser.flag(group, "wandb_ckpt", help="at the end, upload the output folder there as an artifact")
+    for name in ("--local_rank", "--local-rank", "--world_size", "--dist_on_itp", "--dist_url"):
+        group.add_argument(name, action=_LaunchOption)
 
 
-def contradictions(opt):
-    """Yield (what, which, fix) for every rule between options that `opt` breaks."""
-    sizes = ["input_size"]
-    if opt.multi_scale_sampler:
-        sizes += [f"{which}_crop_size_{side}" for which in ("min", "max") for side in "wh"]
-        for side in "wh":
-            low, high = (getattr(opt, f"{which}_crop_size_{side}") for which in ("min", "max"))
-            if low > high:
-                yield f"--min_crop_size_{side} is larger than --max_crop_size_{side}", f"{low} {high}", "swap them"
-    for name in sizes:
-        value = getattr(opt, name)
-        if value % 32:
-            yield f"--{name} is not a multiple of 32", value, f"use {max(32, round(value / 32) * 32)}, for example"
-    for name in ("drop_path", "classifier_dropout", "smoothing", "model_ema_decay"):
-        if not 0 <= getattr(opt, name) < 1:
-            yield f"--{name} must be at least 0 and below 1", getattr(opt, name), "see --help for its default"
-    for name in ("reprob", "mixup_prob", "mixup_switch_prob"):
-        if not 0 <= getattr(opt, name) <= 1:
-            yield f"--{name} is a probability", getattr(opt, name), "give a number from 0 to 1"
-    if opt.crop_pct is not None and not 0 < opt.crop_pct <= 1:
-        yield "--crop_pct is a share of the image", opt.crop_pct, "use 0.875"
-    if not 0 <= opt.min_lr <= opt.lr:
-        yield "--min_lr must lie between 0 and --lr", f"{opt.min_lr} {opt.lr}", "lower it"
-    if opt.warmup_steps <= 0 and opt.warmup_epochs >= opt.epochs and not opt.eval:
-        yield "the warm-up takes the whole run", f"{opt.warmup_epochs} of {opt.epochs} epochs", "lower --warmup_epochs"
-    if (opt.mixup > 0 or opt.cutmix > 0 or opt.cutmix_minmax) and opt.batch_size % 2:
-        yield "mixup pairs images", f"--batch_size {opt.batch_size}", "use an even number"
-    if opt.model_ema_force_cpu and opt.model_ema_eval:
-        yield ("the moving average is evaluated on the training's device", "--model_ema_force_cpu --model_ema_eval",
-               "drop one of them")  # fmt: skip
-    if opt.eval and opt.disable_eval:
-        yield "nothing is left to do", "--eval --disable_eval", "drop one of them"
+class _LaunchOption(argparse.Action):
+    """An option that older launchers give each process: says what starts several processes today."""
+
+    def __init__(self, option_strings, dest):
+        super().__init__(option_strings, dest, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+    def __call__(self, parser, namespace, value, option_string=None):
+        raise UserError("several processes are started by torchrun", option_string,
+                        "use torchrun --nproc_per_node=N in place of python -m torch.distributed.launch")  # fmt: skip

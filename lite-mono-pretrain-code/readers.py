@@ -1,33 +1,59 @@
-"""Where labelled images are found: folders of classes, tar shards or a zip, read by timm's readers, and checked."""
+"""Where labelled images are found, and whether they fit: folders of classes, tar shards or a zip."""
 
 import glob
 import hashlib
 import os
-import tarfile
+import stat
 import zipfile
 
-from timm.data.readers.img_extensions import is_img_extension
+from timm.data.readers.img_extensions import set_img_extensions
 from timm.data.readers.reader import Reader
-from timm.data.readers.reader_image_folder import ReaderImageFolder
 from timm.data.readers.reader_image_in_tar import ReaderImageInTar
-from timm.utils.misc import natural_key
+from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, is_image_file, make_dataset
 
 from system.errors import UserError
 
 ARCHIVES = (".tar", ".zip")
 
 
+class FolderReader(Reader):
+    """Images below one folder for each class, classes and images in torchvision's order."""
+
+    def __init__(self, root):
+        super().__init__()
+        self.root = root
+        _, self.class_to_idx = find_classes(root)
+        self.samples = make_dataset(root, self.class_to_idx, extensions=IMG_EXTENSIONS, allow_empty=True)
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        path, target = self.samples[index]
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+            raise OSError("not a regular file")
+        return open(path, "rb"), target
+
+    def _filename(self, index, basename=False, absolute=False):
+        path = self.samples[index][0]
+        return path if absolute else os.path.basename(path) if basename else os.path.relpath(path, self.root)
+
+
 class ZipReader(Reader):
-    """timm reader of a zip: the class of an image is the folder it lies in."""
+    """Images of a zip, as they would be read from the folder that it unpacks to."""
 
     def __init__(self, root):
         super().__init__()
         self.root, self._open = root, {}
         with zipfile.ZipFile(root) as file:
-            names = [name for name in file.namelist() if is_img_extension(os.path.splitext(name)[1].lower())]
-        labels = {name: os.path.basename(os.path.dirname(name)) for name in sorted(names, key=natural_key)}
-        classes = sorted(set(labels.values()), key=natural_key)
-        self.class_to_idx = {label: number for number, label in enumerate(classes)}
+            names = sorted(name for name in file.namelist() if is_image_file(name))
+        folders = {os.path.dirname(name) for name in names}
+        top = os.path.commonpath(folders) if folders else ""
+        if len(folders) == 1:
+            top = os.path.dirname(top)  # the one folder is a class
+        labels = {name: os.path.relpath(name, top or ".").split(os.sep)[0] for name in names
+                  if os.path.dirname(name) != top}  # fmt: skip
+        self.class_to_idx = {label: number for number, label in enumerate(sorted(set(labels.values())))}
         self.samples = [(name, self.class_to_idx[label]) for name, label in labels.items()]
 
     def __len__(self):
@@ -44,31 +70,51 @@ class ZipReader(Reader):
 
 
 def open_reader(path):
-    """Return timm's reader of a folder of classes, a folder of tar shards, a tar or a zip.
+    """Return the reader of a folder of classes, a folder of tar shards, a tar or a zip.
 
     Raises:
-        UserError: nothing there, or no image in it.
+        UserError: nothing there, no image in it, or a class without one.
     """
-    kind = ReaderImageFolder
-    if path.endswith(".zip"):
-        kind = ZipReader
-    elif path.endswith(".tar") or glob.glob(os.path.join(glob.escape(path), "*.tar")):
-        kind = ReaderImageInTar
     if not os.path.exists(path):
         raise UserError("no such images", path, "check --data_path and --eval_data_path")
     try:
-        reader = kind(path)
-    except (RuntimeError, ValueError, AssertionError, tarfile.TarError, zipfile.BadZipFile) as error:
-        if isinstance(error, tarfile.TarError | zipfile.BadZipFile):
-            raise UserError("the archive cannot be read", path, "copy or download it again") from error
+        reader = _open(path)
+    except (FileNotFoundError, RuntimeError):  # no class folders, no images
         reader = ()
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged archive shows in any way
+        raise UserError("the archive cannot be read", path, "copy or download it again") from error
     if not len(reader):
-        raise UserError("no images", path, "it takes one folder for each class, with .jpg, .jpeg or .png images in it")
+        kinds = ", ".join(IMG_EXTENSIONS)
+        raise UserError("no images", path, f"it takes one folder for each class, with images in it ({kinds})")
+    if isinstance(reader, FolderReader):
+        used = {number for _, number in reader.samples}
+        empty = [name for name, number in reader.class_to_idx.items() if number not in used]
+        if empty:
+            raise UserError("a class folder has no images", os.path.join(path, empty[0]), "fill or remove it")
     return reader
 
 
+def _open(path):
+    if path.endswith(".zip"):
+        return ZipReader(path)
+    if path.endswith(".tar") or glob.glob(os.path.join(glob.escape(path), "*.tar")):
+        set_img_extensions(IMG_EXTENSIONS)
+        folder = os.path.dirname(path) if os.path.isfile(path) else path
+        try:
+            return ReaderImageInTar(path, cache_tarinfo=None if os.access(folder, os.W_OK) else False)
+        except ValueError as error:  # timm's way to say that there are none
+            if "unpack" in str(error):
+                raise FileNotFoundError(path) from error
+            raise
+    if not os.path.isdir(path):
+        raise UserError("neither a folder nor an archive", path, "give a folder of classes, a .tar or a .zip")
+    return FolderReader(path)
+
+
 def class_names(reader):
-    """Return the names of a reader's classes in the order of their numbers."""
+    """Return the names of a reader's classes in the order of its numbers."""
     numbers = reader.class_name_to_idx if isinstance(reader, ReaderImageInTar) else reader.class_to_idx
     return sorted(numbers, key=numbers.get)
 
@@ -109,7 +155,7 @@ def check_classes(names, nb_classes, path):
 
 def check_same_classes(names, reader, path):
     """Raises UserError where a reader has classes beyond `names`."""
-    unknown = sorted(set(class_names(reader)) - set(names), key=natural_key)
+    unknown = sorted(set(class_names(reader)) - set(names))
     if unknown:
         raise UserError("validation has classes that training has not", f"{path}: {', '.join(unknown[:3])}",
                         "use the same class folders in both")  # fmt: skip

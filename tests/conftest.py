@@ -80,3 +80,11 @@ def threads_of_torch():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def three_classes(tmp_path_factory):
+    """The folder of 12 training and 6 validation images of three classes, for pre-training."""
+    from tests.shapes_and_textures import CLASSES, write_folder
+
+    return write_folder(tmp_path_factory.mktemp("three"), train=4, val=2, classes=CLASSES[:3], size=40)

@@ -1,7 +1,6 @@
-"""ImageNet pre-training: the classifier, its data, its steps, its states and its command lines."""
+"""ImageNet pre-training: the classifier, its steps, its runs and states, and its command lines."""
 
 import argparse
-import importlib.util
 import json
 import logging
 import os
@@ -9,58 +8,38 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
-import zipfile
 
 import numpy as np
 import pytest
 import torch
 
-from networks import LiteMono
+from networks import DepthDecoder, LiteMono
 from networks.model_table import MODELS
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-FOLDER = os.path.join(ROOT, "lite-mono-pretrain-code")
-sys.path.insert(1, FOLDER)
-
-import timm  # noqa: E402
-
-import classifier  # noqa: E402
-import labelled_images as images  # noqa: E402
-import readers  # noqa: E402
-from checkpointing.files import write_state  # noqa: E402
-from checkpointing.imagenet import load_pretrained_encoder  # noqa: E402
-from learner import Learner  # noqa: E402
-from options import LiteMonoOptions  # noqa: E402
-from pretraining_options import make_parser, parse  # noqa: E402
-from system.errors import UserError  # noqa: E402
-from tests.shapes_and_textures import CLASSES, write_folder  # noqa: E402
-from training.run import states as states  # noqa: E402
-from training.run.distributed import Processes  # noqa: E402
-
-
-def words(text):
-    return text.split()
-
-
-def load_main(name):
-    spec = importlib.util.spec_from_file_location(f"pretraining_{name}", os.path.join(FOLDER, f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
-main, export = load_main("main"), load_main("export_encoder")
-SMALL = words(
-    "--model lite-mono-tiny --nb_classes 3 --input_size 32 --batch_size 4 --num_workers 0 --warmup_epochs "
-    "0 --device cpu"
+from tests.pretraining import (
+    FOLDER,
+    ROOT,
+    SMALL,
+    batch,
+    export,
+    fails,
+    frozen_learner,
+    main,
+    words,
 )
 
+# isort: split
+import timm
 
-@pytest.fixture(scope="module")
-def three_classes(tmp_path_factory):
-    """12 training and 6 validation images of three classes."""
-    return write_folder(tmp_path_factory.mktemp("three"), train=4, val=2, classes=CLASSES[:3], size=40)
+import classifier
+import labelled_images as images
+from checkpointing.files import write_state
+from checkpointing.imagenet import load_pretrained_encoder
+from learner import Learner
+from options import LiteMonoOptions
+from pretraining_options import parse
+from system.errors import UserError
+from tests.shapes_and_textures import CLASSES, write_folder
+from training.run import states as states
 
 
 @pytest.fixture(scope="module")
@@ -74,20 +53,6 @@ def finished_run(three_classes, tmp_path_factory):
 
 def read_lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def options(*flags):
-    return parse([*SMALL, *flags])
-
-
-def network(opt):
-    return timm.create_model(opt.model, num_classes=opt.nb_classes, drop_path_rate=opt.drop_path)
-
-
-def batch(count=4, size=32, classes=3, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    image = torch.randn(count, 3, size, size, generator=generator)
-    return {"image": image, "target": torch.arange(count) % classes}
 
 
 # ---------------------------------------------------------------------------------------------------------- network
@@ -130,104 +95,7 @@ def test_modules_of_the_folder_shadow_none_of_the_project():
     assert ours & (theirs | set(sys.stdlib_module_names)) <= {"__pycache__"}
 
 
-# ---------------------------------------------------------------------------------------------------------- options
-
-
-def test_published_defaults():
-    wanted = "batch_size 512 epochs 100 update_freq 2 model lite-mono drop_path 0.0 input_size 256 nb_classes 1000 "
-    wanted += "data_path data/ILSVRC2012/imagenet/ output_dir ./save num_workers 10 seed 0 opt_eps 1e-08 momentum 0.9 "
-    wanted += "save_ckpt_freq 1 save_ckpt_num 3 layer_scale_init_value 1e-05 model_ema_decay 0.9995 opt adamw lr 0.001 "
-    wanted += "weight_decay 0.05 min_lr 1e-06 warmup_epochs 5 warmup_start_lr 0.0 color_jitter 0.0 smoothing 0.0 "
-    wanted += "aa rand-m9-mstd0.5-inc1 train_interpolation bicubic min_crop_size_w 160 max_crop_size_h 320 "
-    wanted += "enable_wandb False model_ema False auto_resume True dist_eval True pin_mem True data_set IMNET"
-    names, values = words(wanted)[::2], words(wanted)[1::2]
-    opt = vars(make_parser().parse_args([]))
-    assert [str(opt[name]) for name in names] == values
-
-
-@pytest.mark.parametrize("flags, value", [([], False), (["--model_ema"], True), (["--model_ema", "true"], True),
-                                          (["--model_ema", "false"], False)])  # fmt: skip
-def test_booleans_stand_bare_or_with_a_word(flags, value):
-    assert parse(flags).model_ema is value
-
-
-def test_contradictions_are_told_together():
-    with pytest.raises(UserError) as caught:
-        parse(["--input_size", "250", "--drop_path", "1.5", "--warmup_epochs", "100"])
-    assert len(caught.value.problems) == 3
-
-
-# ---------------------------------------------------------------------------------------------------------- data
-
-
-def test_folder_tar_shards_and_zip_hold_the_same_images(three_classes, tmp_path):
-    train = os.path.join(three_classes, "train")
-    os.makedirs(tmp_path / "shards")
-    with zipfile.ZipFile(tmp_path / "train.zip", "w") as packed:
-        for number, name in enumerate(sorted(os.listdir(train))):
-            with tarfile.open(tmp_path / "shards" / f"{number}.tar", "w") as shard:
-                shard.add(os.path.join(train, name), name)
-            for file in sorted(os.listdir(os.path.join(train, name))):
-                packed.write(os.path.join(train, name, file), f"{name}/{file}")
-    opened = [readers.open_reader(str(path)) for path in (train, tmp_path / "shards", tmp_path / "train.zip")]
-    for reader in opened:
-        assert readers.class_names(reader) == sorted(CLASSES[:3])
-    items = [[images.LabelledImages(reader, [np.asarray])[index] for index in range(12)] for reader in opened]
-    keys = [sorted((item["target"], item["image"].tobytes()) for item in each) for each in items]
-    assert keys[0] == keys[1] == keys[2]
-
-
-def test_an_augmented_image_depends_on_seed_epoch_and_number_alone(three_classes):
-    opt = options("--aa", "rand-m9-mstd0.5-inc1", "--train_interpolation", "random")
-    transform = images.make_transform(opt, (32, 32), is_training=True)
-    dataset = images.LabelledImages(readers.open_reader(os.path.join(three_classes, "train")), [transform], seed=3)
-    torch.manual_seed(1)
-    first = dataset[2, 5, 0]["image"]
-    drawn = torch.rand(1)
-    torch.manual_seed(1)
-    assert torch.equal(torch.rand(1), drawn)
-    assert torch.equal(dataset[2, 5, 0]["image"], first)
-    assert not torch.equal(dataset[3, 5, 0]["image"], first)
-
-
-def test_multi_scale_batches_hold_about_the_same_number_of_pixels():
-    opt = parse(["--multi_scale_sampler"])
-    sizes = images.crop_sizes(opt)
-    assert sizes == [(side, side) for side in range(160, 321, 32)]
-    counts = images.batch_sizes(sizes, 512, 256)
-    pixels = [count * height * width for count, (height, width) in zip(counts, sizes, strict=True)]
-    assert max(pixels) / min(pixels) < 1.01
-    assert all(count % 2 == 0 for count in images.batch_sizes(sizes, 9, 256, even=True))
-
-
-def test_batches_of_an_epoch_are_disjoint_alike_in_all_processes_and_resumable():
-    counts = [3, 2]
-    orders = [images.BatchOrder(40, counts, 5, Processes(rank, rank, 2)) for rank in range(2)]
-    for order in orders:
-        order.begin(1)
-    batches = [list(order) for order in orders]
-    assert [[len(each) for each in share] for share in batches][0] == [len(each) for each in batches[1]]
-    seen = [index for share in batches for each in share for _, index, _ in each]
-    assert len(seen) == len(set(seen)) >= 36
-    assert {choice for each in batches[0] for _, _, choice in each} == {0, 1}
-    assert all(len(each) == counts[each[0][2]] and len({choice for _, _, choice in each}) == 1 for each in batches[0])
-    orders[0].begin(1, 4)
-    assert list(orders[0]) == batches[0][4:]
-    orders[0].begin(2)
-    assert list(orders[0]) != batches[0] and len(list(orders[0])) == len(batches[0]) == len(orders[0])
-
-
 # ---------------------------------------------------------------------------------------------------------- steps
-
-
-def frozen_learner(*flags):
-    torch.manual_seed(0)
-    opt = options(*flags)
-    model = network(opt).train()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.eval()  # statistics are of a batch: with them fixed, sums over batches can be compared
-    return Learner(opt, model, torch.device("cpu"), Processes(), 4)
 
 
 @pytest.mark.parametrize("cuts", [(4, 4), (6, 2), (2, 2, 2, 2)])
@@ -239,28 +107,6 @@ def test_gradient_accumulation_equals_the_larger_batch(cuts):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for (name, a), b in zip(one.network.named_parameters(), many.network.parameters(), strict=True):
         torch.testing.assert_close(b.grad, a.grad, rtol=1e-3, atol=1e-6 + 1e-4 * a.grad.abs().max().item(), msg=name)
-
-
-def test_norms_biases_layer_scales_and_temperatures_do_not_decay():
-    learner = frozen_learner()
-    still = {id(p) for group in learner.optimiser.param_groups if group["weight_decay"] == 0 for p in group["params"]}
-    for name, value in learner.network.named_parameters():
-        wanted = value.ndim <= 1 or name.endswith("temperature") or "gamma" in name
-        assert (id(value) in still) == wanted, name
-
-
-def test_learning_rate_warms_up_and_falls_along_a_cosine_and_weight_decay_too():
-    flags = ("--epochs", "10", "--warmup_epochs", "2", "--lr", "0.1", "--min_lr", "0.01", "--weight_decay_end", "0.01")
-    learner = frozen_learner(*flags)
-    rates, decays = [], []
-    for learner.step in range(40):
-        learner.schedule.step_update(learner.step)
-        learner._set_weight_decay()
-        rates.append(learner.rate)
-        decays.append(sorted(group["weight_decay"] for group in learner.optimiser.param_groups))
-    np.testing.assert_allclose(rates[:8], 0.1 * np.arange(8) / 8)
-    np.testing.assert_allclose(rates[8:], 0.01 + 0.045 * (1 + np.cos(np.pi * np.arange(32) / 32)))
-    assert all(low == 0 for low, _ in decays) and decays[0][1] == 0.05 and decays[20][1] == pytest.approx(0.03)
 
 
 @pytest.mark.parametrize("flags", [("--mixup", "0.8", "--cutmix", "1", "--smoothing", "0.1"), ("--smoothing", "0.1"),
@@ -391,15 +237,6 @@ def test_a_run_does_not_go_on_with_other_settings(finished_run, three_classes, c
 # ---------------------------------------------------------------------------------------------------------- mistakes
 
 
-def fails(flags, capsys, command=main):
-    capsys.readouterr()
-    assert command(flags) == 2
-    said = capsys.readouterr().err
-    lines = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "Traceback" not in said
-    return lines[0]
-
-
 def test_mistakes_about_the_images_take_one_line(three_classes, tmp_path, capsys):
     out = ["--output_dir", str(tmp_path / "out")]
     data = ["--data_path", three_classes]
@@ -443,6 +280,107 @@ def test_mistakes_about_checkpoints_take_one_line(finished_run, three_classes, t
     flags = [*SMALL, "--data_path", three_classes, "--output_dir", str(tmp_path / "new"), "--resume", good]
     assert "not a resumable state" in fails(flags, capsys)
     assert not os.path.exists(tmp_path / "out.pth")
+
+
+def test_the_flags_of_the_export_do_not_eat_its_paths_and_only_encoders_go_out(finished_run, tmp_path, capsys):
+    good, out = str(finished_run / "checkpoint-1.pth"), str(tmp_path / "out.pth")
+    assert export(["--ema", good, out]) == 0
+    held = torch.load(good, weights_only=True)
+    wanted = {key: value for key, value in held["model_ema"].items() if not key.startswith(("head.", "norm."))}
+    assert same(torch.load(out, weights_only=True), {"model": wanted})
+    assert export([good, "--keep_head", out]) == 0
+    assert same(torch.load(out, weights_only=True), {"model": held["model"]})
+    write_state(tmp_path / "depth.pth", DepthDecoder(MODELS["lite-mono-tiny"].channels).state_dict())
+    assert "not the weights of a Lite-Mono encoder" in fails([str(tmp_path / "depth.pth"), out], capsys, export)
+    held["model"]["stem2.0.conv.weight"][0] = torch.nan
+    write_state(tmp_path / "nan.pth", held)
+    assert "not finite" in fails([str(tmp_path / "nan.pth"), str(tmp_path / "none.pth")], capsys, export)
+    said = fails(["--ema", str(finished_run / "checkpoint-best-ema.pth"), out], capsys, export)
+    assert "no moving average" in said and "drop --ema" in said
+    assert "would be overwritten" in fails([good, good], capsys, export)
+    assert sorted(os.listdir(tmp_path)) == ["depth.pth", "nan.pth", "out.pth"]
+
+
+def test_weights_alone_start_a_new_run_and_are_no_state(finished_run, three_classes, tmp_path, caplog, capsys):
+    run = [*SMALL, "--data_path", three_classes, "--disable_eval", "--epochs", "1", "--update_freq", "1"]
+    run += ["--output_dir", str(tmp_path / "run")]
+    good = str(finished_run / "checkpoint-1.pth")
+    assert "--finetune" in fails([*run, "--resume", good], capsys)
+    assert "drop --model_ema_eval" in fails(
+        [*run[:-7], "--eval", "--model_ema_eval", "--resume", str(finished_run / "checkpoint-best-ema.pth")], capsys
+    )
+    with caplog.at_level(logging.INFO):
+        assert main([*run, "--finetune", good, "--lr", "1e-12", "--min_lr", "0", "--weight_decay", "0"]) == 0
+    assert "encoder, norm, head" in caplog.text
+    before, after = (torch.load(path, weights_only=True)["model"] for path in (good, tmp_path / "run/checkpoint-0.pth"))
+    for name in ("head.weight", "stages.2.0.pwconv1.weight"):
+        torch.testing.assert_close(after[name], before[name], atol=1e-9, rtol=0)
+
+
+def test_starting_weights_keep_a_head_for_the_same_classes_only(finished_run, tmp_path):
+    path = str(finished_run / "checkpoint-1.pth")
+    held = torch.load(path, weights_only=True)
+    names = sorted(held["classes"])
+    model = timm.create_model("lite-mono-tiny", num_classes=3)
+    turned = names[::-1]
+    assert classifier.load_starting_weights(model, path, turned) == "encoder, norm, head"
+    rows = [held["classes"].index(name) for name in turned]
+    assert torch.equal(model.head.weight, held["model"]["head.weight"][rows])
+    other = timm.create_model("lite-mono-tiny", num_classes=3)
+    before = other.head.weight.clone()
+    assert classifier.load_starting_weights(other, path, ["a", "b", "c"]) == "encoder, norm"
+    assert torch.equal(other.head.weight, before)
+    write_state(tmp_path / "encoder.pth", {"model": classifier.encoder_entries(held["model"])})
+    assert classifier.load_starting_weights(other, str(tmp_path / "encoder.pth"), names) == "encoder"
+    with pytest.raises(UserError, match="another model"):
+        classifier.load_starting_weights(timm.create_model("lite-mono-small", num_classes=3), path, names)
+
+
+def test_usi_checkpoints_are_evaluated_with_their_crop(finished_run, three_classes, tmp_path, capsys):
+    held = torch.load(finished_run / "checkpoint-1.pth", weights_only=True)
+    torch.save({"state_dict": held["model"], "epoch": 3}, tmp_path / "usi.pth")
+    flags = [*SMALL, "--data_path", three_classes, "--eval", "--resume"]
+    assert main([*flags, str(tmp_path / "usi.pth"), "--usi_eval"]) == 0
+    said = capsys.readouterr().out
+    assert main([*flags, str(finished_run / "checkpoint-1.pth"), "--crop_pct", "0.95"]) == 0
+    assert said.split(": top-1")[1] == capsys.readouterr().out.split(": top-1")[1]
+    assert "drop --usi_eval" in fails([*flags, str(finished_run / "checkpoint-1.pth"), "--usi_eval"], capsys)
+
+
+class PretendedWandb:
+    """Stands for the package: notes what it is told."""
+
+    def __init__(self):
+        self.told, self.id = [], "a1"
+
+    def init(self, **settings):
+        self.told.append(("init", settings["project"]))
+        return self
+
+    def log(self, values, step):
+        self.told.append(("log", step, "train_loss" in values))
+
+    def Artifact(self, name, type):
+        self.told.append(("artifact", name, type))
+        return self
+
+    def add_dir(self, folder):
+        self.told.append(("folder", os.path.isfile(os.path.join(folder, "checkpoint-0.pth"))))
+
+    def log_artifact(self, artifact, aliases):
+        self.told.append(("upload", aliases))
+
+
+def test_weights_and_biases_are_told_each_epoch_and_get_the_folder(three_classes, tmp_path, monkeypatch, capsys):
+    run = [*SMALL, "--data_path", three_classes, "--disable_eval", "--epochs", "1", "--update_freq", "1"]
+    run += ["--enable_wandb", "--wandb_ckpt", "--output_dir"]
+    wandb = PretendedWandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    assert main([*run, str(tmp_path / "a")]) == 0
+    assert wandb.told == [("init", "litemono"), ("log", 3, True), ("artifact", "a1_model", "model"), ("folder", True),
+                          ("upload", ["latest", "best"])]  # fmt: skip
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert "requirements-wandb.txt" in fails([*run, str(tmp_path / "b")], capsys)
 
 
 def test_help_comes_without_torch():

@@ -77,10 +77,10 @@ def collate(items):
 
 
 class BadSamples:
-    """What to do about them: stop at the first, or skip and count."""
+    """What to do about them: stop at the first, or skip and count; `advice`: what to do where all are bad."""
 
-    def __init__(self, policy):
-        self.policy, self.count = policy, 0
+    def __init__(self, policy, advice="check the data with --check_data"):
+        self.policy, self.advice, self.count = policy, advice, 0
 
     def sift(self, batch):
         """Take "bad" out of a batch and deal with it.
@@ -95,7 +95,7 @@ class BadSamples:
             log.warning("skipped a bad sample (%d so far): %s", self.count, "; ".join(map(str, problem)))
         if not batch:
             raise UserError("no sample of a whole batch can be read", f"{self.count} bad samples so far",
-                            "check the data with --check_data")  # fmt: skip
+                            self.advice)  # fmt: skip
         return batch
 
 
