@@ -7,9 +7,10 @@ import argparse
 import math
 import os
 
-from evaluation import METRICS
+from evaluation import ALIGNMENTS, METRICS
 from networks.model_table import MODELS
 from system.command_line import Parser, positive, whole
+from system.devices import NAMES as DEVICES
 from system.errors import UserError, UserErrors
 from training.schedule import DEFAULT_LR
 
@@ -65,18 +66,22 @@ def dilation_list(text):
     return stages
 
 
-def add_model_options(group):
-    """Add what names a depth network; shared by training, evaluation and prediction."""
-    group.add_argument("--model", default="lite-mono", choices=list(MODELS), help="which Lite-Mono model")
+def add_model_options(group, from_weights=False):
+    """Add what names a depth network and its device; with `from_weights` the model need not be said."""
+    unsaid = "; without, what the weights are" if from_weights else ""
+    group.add_argument("--model", default=None if from_weights else "lite-mono", choices=list(MODELS),
+                       help=f"which Lite-Mono model{unsaid}")  # fmt: skip
     group.add_argument("--dilations", type=dilation_list, metavar="D",
                        help="dilations of the three stages, such as 1,2,3/1,2,3/1,2,3,2,4,6, "
                             "instead of those of the weights or the model")  # fmt: skip
     Parser.flag(group, "no_cuda", help="stay on the CPU")
+    group.add_argument("--device", help=f"device to compute on: {DEVICES}; by default a GPU where there is one")
 
 
 def _data_options(parser):
     group = parser.add_argument_group("data")
-    group.add_argument("--data_path", default=os.path.join(ROOT, "kitti_data"), help="root of the data set")
+    group.add_argument("--data_path", default=os.path.join(ROOT, "kitti_data"),
+                       help="root of the data set; default: kitti_data beside options.py")  # fmt: skip
     group.add_argument("--dataset", default="kitti", choices=DATASETS, help="layout and ground truth of the data")
     group.add_argument("--split", default="eigen_zhou",
                        help="eigen_zhou, eigen_full, odom, benchmark, or a folder with *_files.txt")  # fmt: skip
@@ -165,7 +170,12 @@ def _logging_options(parser):
 def _evaluation_options(parser):
     group = parser.add_argument_group("evaluation")
     group.add_argument("--eval_split", default="eigen", help="eigen, eigen_benchmark, or a folder with test_files.txt")
-    Parser.flag(group, "disable_median_scaling", help="do not scale predictions to the ground truth's median")
+    Parser.flag(group, "eval_mono", help="scale each prediction to its ground truth, as --alignment says: the default")
+    Parser.flag(group, "eval_stereo", help="weights of stereo pairs: no scaling to the ground truth, depth times 5.4")
+    group.add_argument("--alignment", choices=ALIGNMENTS,
+                       help="what makes predictions meet ground truth: the ratio of medians (median, the default), "
+                            "the least-squares scale of depth, scale and shift of disparity, or none")  # fmt: skip
+    Parser.flag(group, "disable_median_scaling", help="the same as --alignment none")
     group.add_argument("--pred_depth_scale_factor", type=float, default=1.0, help="multiplies predicted depth")
     group.add_argument("--ext_disp_to_eval", help=".npy of scaled disparities to evaluate instead of a network")
     Parser.flag(group, "post_process", help="merge the predictions for the image and its mirror image")
@@ -174,20 +184,47 @@ def _evaluation_options(parser):
     group.add_argument("--eval_out_dir", help="where --save_pred_disps writes; default: the weights folder")
     group.add_argument("--csv", metavar="FILE", help="write the metrics of every image")
     group.add_argument("--json", metavar="FILE", help="write the summary")
-    Parser.flag(group, "all", help="evaluate every weights_<epoch> below the folder and mark the best")
+    Parser.flag(group, "all", help="evaluate every weights_<epoch> below each folder, and mark the best")
+
+
+ABOUT = {
+    "train.py": "Train Lite-Mono on video of one camera, or of a stereo pair, without ground truth.",
+    "evaluate_depth.py": "Measure the depth of weights, or of stored disparities, against ground truth.",
+}
+# What evaluate_depth.py shows besides the group of its own.
+SHARED_WITH_EVALUATION = (
+    "help", "data_path", "dataset", "png", "num_workers", "model", "dilations", "no_cuda", "device",
+    "load_weights_folder", "min_depth", "max_depth", "batch_size", "profile",
+)  # fmt: skip
 
 
 class LiteMonoOptions:
-    """The options of train.py and evaluate_depth.py.
+    """The options of train.py and evaluate_depth.py: both take all of them, and show those that do something there.
 
     `parser` is the argparse parser; `parse(argv=None)` returns the checked namespace.
+
+    Args:
+        prog: the command, as `--help` names it; train.py without.
     """
 
     def __init__(self, prog=None):
-        self.parser = Parser(prog=prog, description=__doc__.splitlines()[0])
-        for declare in (_data_options, _model_options, _objective_options, _training_options, _logging_options,
-                        _evaluation_options):  # fmt: skip
+        self.parser = Parser(prog=prog, description=ABOUT.get(prog, ABOUT["train.py"]))
+        for declare in (_data_options, _model_options, _objective_options, _training_options, _logging_options):
             declare(self.parser)
+        training = {action.dest for action in self.parser._actions}
+        _evaluation_options(self.parser)
+        everything = {action.dest for action in self.parser._actions}
+        evaluates = prog == "evaluate_depth.py"
+        hidden = training - set(SHARED_WITH_EVALUATION) if evaluates else everything - training
+        for action in self.parser._actions:
+            action.help = argparse.SUPPRESS if action.dest in hidden else action.help
+        if evaluates:
+            self.parser.set_defaults(model=None)  # the weights tell
+            weights = next(action for action in self.parser._actions if action.dest == "load_weights_folder")
+            weights.nargs, weights.metavar = "+", "WEIGHTS"
+            weights.help = "weights folders or published names; several are compared in one table"
+            model = next(action for action in self.parser._actions if action.dest == "model")
+            model.help += "; without, what the weights are"
 
     def parse(self, argv=None):
         """Return the options as a namespace.

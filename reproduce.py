@@ -4,8 +4,6 @@ python reproduce.py --data_path kitti_data
 """
 
 import argparse
-import contextlib
-import io
 import os
 import sys
 
@@ -14,6 +12,7 @@ from evaluation import METRICS
 from options import ROOT
 from system import errors, files
 from system.command_line import Parser, command, positive, whole
+from system.devices import NAMES as DEVICES
 
 TOLERANCE = 0.0015  # the table has three decimals; other libraries may move the last
 
@@ -22,7 +21,8 @@ def parser():
     """Return the command line's parser."""
     epilog = f"The weights come from the published shares, or from the server that ${SHARES_VARIABLE} names."
     made = Parser(prog="reproduce.py", description=__doc__.splitlines()[0], epilog=epilog)
-    made.add_argument("--data_path", default=os.path.join(ROOT, "kitti_data"), metavar="DIR", help="root of KITTI raw")
+    made.add_argument("--data_path", default=os.path.join(ROOT, "kitti_data"), metavar="DIR",
+                      help="root of KITTI raw; default: kitti_data beside options.py")  # fmt: skip
     made.add_argument(
         "--models",
         nargs="+",
@@ -35,6 +35,7 @@ def parser():
     made.add_argument("--json", metavar="FILE", help="also write the rows here")
     Parser.flag(made, "png", help="read .png images; the published figures belong to JPEGs")
     Parser.flag(made, "no_cuda", help="stay on the CPU")
+    made.add_argument("--device", help=f"device to compute on: {DEVICES}; by default a GPU where there is one")
     Parser.flag(made, "verbose", help="show what each evaluation prints")
     made.add_argument("--batch_size", type=positive, default=16, help="images at once")
     made.add_argument("--num_workers", type=whole, default=12, help="threads that read images")
@@ -45,6 +46,7 @@ def parser():
 def main(argv=None):
     """Evaluate the rows, print the comparison; see the module's docstring."""
     options = parser().parse_args(argv)
+    files.refuse_as_output(options.json, (".json",), "--json")
     check_data(options)
     rows = [measured_row(name, options) for name in options.models]
     print("\n".join(table(rows)))
@@ -58,20 +60,11 @@ def main(argv=None):
 
 def check_data(options):
     """Raise `UserError` unless all images of the split are there, before any weights are fetched."""
-    from datasets.splits import parse_lines, resolve_split
-    from kitti_utils import CAMERAS, frame_path
+    from datasets.splits import resolve_split
+    from evaluation.presence import check_images
 
     split = resolve_split(options.eval_split)
-    ending = ".png" if options.png else ".jpg"
-    entries = parse_lines(split.lines("test"), split.where("test"))
-    paths = [frame_path(options.data_path, line.folder, CAMERAS[line.side], line.frame, ending) for line in entries]
-    missing = [path for path in paths if not os.path.isfile(path)]
-    if missing:
-        raise errors.UserError(
-            f"{len(missing)} of {len(paths)} images of the split are missing",
-            missing[0],
-            f"python prepare_kitti.py --data_path {options.data_path} --split {options.eval_split}",
-        )
+    check_images(options.data_path, split, split.lines("test"), options.png)
 
 
 def measured_row(name, options):
@@ -98,12 +91,10 @@ def _evaluated(name, options):
     folder = weights_folder(name)  # first, so that a dead link costs no loading of libraries
     from evaluate_depth import evaluate
 
-    names = ("data_path", "eval_split", "png", "no_cuda", "batch_size", "num_workers")
+    names = ("data_path", "eval_split", "png", "no_cuda", "device", "batch_size", "num_workers")
     own = {name: getattr(options, name) for name in names}
-    quiet = contextlib.nullcontext() if options.verbose else contextlib.redirect_stdout(io.StringIO())
-    with quiet:
-        evaluations = evaluate(argparse.Namespace(load_weights_folder=folder, model=WEIGHTS[name].model, **own))
-    return evaluations[0].means
+    opt = argparse.Namespace(load_weights_folder=folder, model=WEIGHTS[name].model, **own)
+    return evaluate(opt, tell=print if options.verbose else None)[0].means
 
 
 def table(rows):

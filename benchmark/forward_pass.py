@@ -11,7 +11,7 @@ def make(version, model, height, width, batch, no_cuda):
     from cpu.allocator import keep_freed_memory
     from inference.folded import FoldedDepthNetwork
     from networks import DepthDecoder, LiteMono
-    from training.run.precision import choose_device
+    from system.devices import choose_device
 
     device = choose_device(no_cuda)
     torch.manual_seed(0)

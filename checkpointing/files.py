@@ -106,3 +106,11 @@ def identify_model(state):
             if tensors == {key: tuple(value.shape) for key, value in network.state_dict().items()}:
                 return name
     return None
+
+
+def check_finite(where, *networks):
+    """Raise `UserError` unless every number of the networks, loaded from `where`, is finite."""
+    for network in networks:
+        for key, value in network.state_dict().items():
+            if not torch.isfinite(value.float()).all():
+                raise UserError(f"the weights are not finite ({key})", where, "take another copy")

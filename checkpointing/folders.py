@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from checkpointing.files import advice, load_strictly, read_state, write_state
+from checkpointing.files import advice, identify_model, load_strictly, read_state, write_state
 from networks.depth_decoder import DepthDecoder
 from networks.lite_mono import LiteMono
 from networks.model_table import dilations_for
@@ -32,6 +32,7 @@ class DepthNetwork(NamedTuple):
     width: int
     dilations: tuple
     depth_range: tuple = DEPTH_RANGE
+    model: str = None
 
 
 def save_networks(folder, networks, height, width, use_stereo, dilations, depth_range=DEPTH_RANGE):
@@ -66,12 +67,12 @@ def existing_folder(folder):
     return folder
 
 
-def load_depth_network(folder, model, device="cpu", dilations=None):
+def load_depth_network(folder, model=None, device="cpu", dilations=None):
     """Build encoder and decoder as the folder describes them, in eval mode on `device`.
 
     Args:
         folder: holds encoder.pth and depth.pth.
-        model: a row of `networks.model_table.MODELS`.
+        model: a row of `networks.model_table.MODELS`; None: the one whose keys and shapes the encoder has.
         dilations: replace those of the file (three sequences); what differs is said in the log.
 
     Raises:
@@ -80,6 +81,9 @@ def load_depth_network(folder, model, device="cpu", dilations=None):
     folder = existing_folder(folder)
     path = os.path.join(folder, "encoder.pth")
     state = read_state(path)
+    model = model or identify_model(state)
+    if model is None:
+        raise UserError("the weights are of none of the four models", path, "check the file, or say --model")
     height, width = (_stored_size(state, name, path) for name in ("height", "width"))
     used = choose_dilations(model, height, width, stored_dilations(state, path), dilations)
     depth_range = state.get("min_depth", DEPTH_RANGE[0]), state.get("max_depth", DEPTH_RANGE[1])
@@ -93,7 +97,7 @@ def load_depth_network(folder, model, device="cpu", dilations=None):
     decoder = DepthDecoder(encoder.num_ch_enc, stored_scales(state, encoder.num_ch_enc))
     load_strictly(decoder, state, path)
     networks = encoder.to(device).eval(), decoder.to(device).eval()
-    return DepthNetwork(*networks, height, width, encoder.dilations, depth_range)
+    return DepthNetwork(*networks, height, width, encoder.dilations, depth_range, model)
 
 
 def stored_scales(state, num_ch_enc):

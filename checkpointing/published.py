@@ -238,6 +238,7 @@ def _raw_file(parcel, members):
 
 def check_folder(folder, expected):
     """Raise `UserError` unless a folder holds depth weights of the model and size of `expected` (a `Weights`)."""
+    from checkpointing.files import check_finite
     from checkpointing.folders import load_depth_network
 
     network = load_depth_network(folder, expected.model)
@@ -247,11 +248,12 @@ def check_folder(folder, expected):
             folder,
             "choose the name of their size",
         )
-    _check_finite(folder, network.encoder, network.decoder)
+    check_finite(folder, network.encoder, network.decoder)
 
 
 def check_encoder(path, model):
     """Raise `UserError` unless a file holds an ImageNet encoder of this model."""
+    from checkpointing.files import check_finite
     from checkpointing.imagenet import load_pretrained_encoder
     from networks import LiteMono
 
@@ -264,16 +266,7 @@ def check_encoder(path, model):
             path,
             "choose the name of its model",
         )
-    _check_finite(path, encoder)
-
-
-def _check_finite(where, *networks):
-    import torch
-
-    for network in networks:
-        for key, value in network.state_dict().items():
-            if not torch.isfinite(value.float()).all():
-                raise UserError(f"the weights are not finite ({key})", where, "take another copy")
+    check_finite(path, encoder)
 
 
 VARIABLE = "LITE_MONO_CACHE"

@@ -9,6 +9,7 @@ import numpy as np
 
 from options import add_model_options
 from system.command_line import Parser, command, positive
+from system.devices import choose_device
 from system.errors import UserError
 from system.files import write_image
 
@@ -26,7 +27,7 @@ def main(argv=None):
     parser.add_argument("--after", required=True, help="weights folder after training")
     parser.add_argument("--frames", type=positive, default=6, help="test frames to show, evenly chosen")
     parser.add_argument("--out", required=True, help="the PNG to write")
-    add_model_options(parser)
+    add_model_options(parser, from_weights=True)
     opt = parser.parse_args(argv)
     if not opt.out.lower().endswith(".png"):
         raise UserError("the sheet is a PNG", opt.out, "give a name that ends in .png")
@@ -42,12 +43,12 @@ def sheet(opt):
     from datasets import KITTIRAWDataset
     from datasets.splits import resolve_split
     from evaluation.ground_truth import ground_truth_path, load_ground_truth
-    from inference.predictor import Predictor, choose_device
+    from inference.predictor import Predictor
 
     split = resolve_split(opt.split)
     lines = split.lines("test")
     truths = load_ground_truth(ground_truth_path(split))
-    device = choose_device(opt.no_cuda)
+    device = choose_device(opt.no_cuda, opt.device)
     before, after = (Predictor(each, opt.model, device, dilations=opt.dilations) for each in (opt.before, opt.after))
     chosen = np.linspace(0, len(lines) - 1, min(opt.frames, len(lines))).round().astype(int)
     data = KITTIRAWDataset(opt.data_path, lines, after.height, after.width, (0,), 1, keys=[("color", 0, 0)])
@@ -70,8 +71,8 @@ def cells(image, before, after, truth, depth_range):
     import cv2
 
     from evaluation.metrics import MAX_DEPTH
+    from inference.colour import colour_disparity
     from layers import disp_to_depth
-    from training.pictures import colour_disparity
 
     scaled = disp_to_depth(after, *depth_range)[0][0, 0].cpu().numpy()
     depth = 1 / cv2.resize(scaled, truth.shape[::-1])

@@ -1,3 +1,4 @@
 """Measuring depth: the ground truth, the metrics and the protocols of the KITTI Eigen evaluation."""
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
+ALIGNMENTS = ("median", "scale", "scale_shift", "none")  # of a prediction to its ground truth: `metrics.Protocol`

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation import METRICS
+from evaluation import ALIGNMENTS, METRICS
 from system.parallel import map_in_order
 
 MIN_DEPTH = 1e-3  # metres: nearer ground truth is ignored, nearer predictions are clamped
@@ -23,14 +23,18 @@ class Protocol(NamedTuple):
 
     garg_crop: count only the pixels inside Garg's crop.
     min_gt, max_gt: ground truth counts strictly between these depths, in metres.
-    median_scaling: multiply each prediction by median(ground truth) / median(prediction).
+    alignment: what makes each prediction meet its ground truth, over the pixels that count, one of ALIGNMENTS:
+        median: multiply by median(ground truth) / median(prediction).
+        scale: multiply by the factor with the least squared error of depth.
+        scale_shift: the scale and shift of disparity with the least squared error of disparity (Ranftl et al., 2020).
+        none: as predicted.
     scale_factor: multiply all predictions by this first.
     """
 
     garg_crop: bool = True
     min_gt: float = MIN_DEPTH
     max_gt: float = MAX_DEPTH
-    median_scaling: bool = True
+    alignment: str = "median"
     scale_factor: float = 1.0
 
     @classmethod
@@ -86,6 +90,11 @@ def _counted(gt, protocol):
     return (rows + top) * gt.shape[1] + (columns + left)
 
 
+def has_ground_truth(gt, protocol):
+    """Whether any pixel of a depth map counts."""
+    return len(_counted(gt, protocol)) > 0
+
+
 def evaluate_image(gt, disparity, protocol):
     """Score one prediction.
 
@@ -112,10 +121,28 @@ def evaluate_image(gt, disparity, protocol):
     truth, depth = gt.ravel()[where], 1 / at_points
     depth *= protocol.scale_factor
     ratio = np.median(truth) / np.median(depth)
-    if protocol.median_scaling:
-        depth *= ratio
-    errors = compute_errors(truth, np.clip(depth, MIN_DEPTH, MAX_DEPTH))
+    depth = np.clip(aligned(truth, depth, protocol.alignment), MIN_DEPTH, MAX_DEPTH)
+    errors = compute_errors(truth, depth)
     return ImageResult(tuple(float(error) for error in errors), float(ratio), len(where))
+
+
+def aligned(truth, depth, alignment):
+    """Return predicted depth (N,), aligned to true depth (N,) in the way that `Protocol` describes."""
+    if alignment not in ALIGNMENTS:
+        raise ValueError(f"the alignment is one of {', '.join(ALIGNMENTS)}, not {alignment!r}")
+    if alignment == "median":
+        return depth * (np.median(truth) / np.median(depth))
+    if alignment == "scale":
+        wide = depth.astype(np.float64)
+        return depth * float(truth @ wide / (wide @ wide))
+    if alignment == "scale_shift":
+        disparity, target = 1 / depth.astype(np.float64), 1 / truth.astype(np.float64)
+        centred = disparity - disparity.mean()
+        spread = centred @ centred
+        scale = centred @ target / spread if spread > 0 else 0.0
+        fitted = scale * centred + target.mean()
+        return (1 / np.maximum(fitted, 1 / MAX_DEPTH)).astype(depth.dtype)  # what is not in front of the camera is far
+    return depth
 
 
 def evaluate_images(ground_truth, disparities, protocol, workers=None):

@@ -3,20 +3,24 @@
 import numpy as np
 
 from system import files
+from system.devices import choose_device
 from system.errors import UserError
 from system.parallel import batched, map_in_order
 
 
-def network_disparities(opt, folder, lines):
+def network_disparities(opt, folder, lines, tell=None):
     """Load a network; return (generator of scaled disparities (H, W) float32, what the summary says about it)."""
     from datasets import KITTIRAWDataset
     from evaluation.cost import network_cost
-    from inference.predictor import Predictor, choose_device
+    from inference.predictor import Predictor
 
-    predictor = Predictor(folder, opt.model, choose_device(opt.no_cuda), dilations=opt.dilations)
+    device = choose_device(opt.no_cuda, opt.device)
+    predictor = Predictor(folder, opt.model, device, dilations=opt.dilations)
     network = predictor.network
     cost = network_cost(network.encoder, network.decoder, predictor.height, predictor.width)
-    print(f"{folder}: {opt.model}, {predictor.width}x{predictor.height}, {cost}")
+    if tell:
+        costs = f", {cost}" if opt.profile else ""
+        tell(f"{folder}: {predictor.model}, {predictor.width}x{predictor.height}{costs}")
     dataset = KITTIRAWDataset(
         opt.data_path,
         lines,
@@ -28,17 +32,17 @@ def network_disparities(opt, folder, lines):
         keys=[("color", 0, 0)],
     )
     about = {
-        "model": opt.model,
+        "model": predictor.model,
         "height": predictor.height,
         "width": predictor.width,
         "dilations": network.dilations,
         "parameters": cost.encoder_parameters + cost.decoder_parameters,
         "multiply_adds": cost.multiply_adds,
     }
-    return _predictions(opt, predictor, dataset), about
+    return _predictions(opt, predictor, dataset, quiet=tell is None), about
 
 
-def _predictions(opt, predictor, dataset):
+def _predictions(opt, predictor, dataset, quiet):
     import torch
 
     from layers import disp_to_depth
@@ -46,7 +50,7 @@ def _predictions(opt, predictor, dataset):
 
     images = map_in_order(lambda index: dataset[index]["color", 0, 0], range(len(dataset)), opt.num_workers)
     run = predictor.predict_post_processed if opt.post_process else predictor.predict
-    with Progress("predicting", len(dataset), "images") as progress:
+    with Progress("predicting", len(dataset), "images", quiet) as progress:
         for batch in batched(images, opt.batch_size):
             scaled, _ = disp_to_depth(run(torch.stack(batch)), *_depth_range(opt, predictor.network))
             yield from scaled[:, 0].float().cpu().numpy()
@@ -62,6 +66,12 @@ def _depth_range(opt, network):
 
 
 def stored_disparities(path, count):
+    """Return stored disparities (count, H, W), of which only those asked for are read.
+
+    Raises:
+        UserError: no such file, no array of floats, or another number of maps.
+    """
+    files.refuse_unless_regular(path, "give a .npy as --save_pred_disps writes it")
     try:
         disparities = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
@@ -81,7 +91,7 @@ def stored_disparities(path, count):
     return disparities
 
 
-def written_on_the_way(path, disparities, count):
+def written_on_the_way(path, disparities, count, tell=None):
     """Yield `disparities`, (H, W) float32 each, while they go into a .npy of shape (count, H, W)."""
     with files.replacing(path) as file:
         for index, disparity in enumerate(disparities):
@@ -90,4 +100,5 @@ def written_on_the_way(path, disparities, count):
                 np.lib.format.write_array_header_1_0(file, header)
             file.write(np.ascontiguousarray(disparity, "<f4").tobytes())
             yield disparity
-    print(f"disparities written to {path}")
+    if tell:
+        tell(f"disparities written to {path}")

@@ -11,6 +11,20 @@ from system import files
 _WIDTH = 9
 
 
+def lines(evaluations):
+    """Return the lines that tell people about evaluations: one in full, several as a table; none for none."""
+    if len(evaluations) != 1:
+        return comparison(evaluations) if evaluations else []
+    [evaluation] = evaluations
+    left_out = evaluation.summary["images_without_ground_truth"]
+    told = [f"{left_out} of {len(evaluation.results)} images have no ground truth that counts and are left out"]
+    return (told if left_out else []) + [
+        scaling_line(evaluation.results, evaluation.protocol),
+        header(),
+        row(evaluation.means),
+    ]
+
+
 def header():
     """Return the names of the seven metrics, in columns."""
     return "".join(f"{name:>{_WIDTH}}" for name in METRICS)
@@ -24,19 +38,23 @@ def row(errors):
 def scaling_line(results, protocol):
     """Return the sentence about the ratios of medians."""
     median, spread = ratio_statistics(results)
-    applied = "applied" if protocol.median_scaling else "not applied"
+    applied = "applied" if protocol.alignment == "median" else "not applied"
     return f"scaling ratios ({applied}): median {median:.3f}, relative standard deviation {spread:.3f}"
 
 
-def comparison(names, means):
-    """Return the lines of a table of several evaluations, the lowest abs_rel marked; nan rows stand for failures."""
-    label = max(len("weights"), *map(len, names))
-    abs_rel = np.array([errors[0] for errors in means])
-    best = int(np.nanargmin(abs_rel)) if np.isfinite(abs_rel).any() else None
-    lines = [f"{'weights':<{label}}{header()}"]
-    for index, (name, errors) in enumerate(zip(names, means, strict=True)):
-        lines.append(f"{name:<{label}}{row(errors)}{'  <- best' if index == best else ''}")
-    return lines, best
+def best(evaluations):
+    """Return the evaluation with the lowest abs_rel."""
+    return min(evaluations, key=lambda each: each.means[0])
+
+
+def comparison(evaluations):
+    """Return the lines of a table of several evaluations, the lowest abs_rel marked."""
+    label = max(len("weights"), *(len(each.name) for each in evaluations))
+    marked = best(evaluations)
+    table = [f"{'weights':<{label}}{header()}"]
+    for each in evaluations:
+        table.append(f"{each.name:<{label}}{row(each.means)}{'  <- best' if each is marked else ''}")
+    return table
 
 
 def summary(results, protocol, **about):
@@ -52,24 +70,26 @@ def summary(results, protocol, **about):
     }
 
 
-def write_csv(path, runs):
-    """Write one line per image: weights, split line, the seven metrics, the ratio of medians, the pixels that count.
-
-    Args:
-        runs: iterable of (name of the weights, split lines, results).
-    """
+def write_csv(path, evaluations):
+    """Write one line per image: weights, split line, the seven metrics, the ratio of medians, the pixels that count."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["weights", "index", "folder", "frame", "side", *METRICS, "scaling_ratio", "pixels"])
-    for name, lines, results in runs:
-        for index, (line, result) in enumerate(zip(lines, results, strict=True)):
+    for evaluation in evaluations:
+        for index, (line, result) in enumerate(zip(evaluation.lines, evaluation.results, strict=True)):
             numbers = [f"{value:.9g}" for value in (*result.errors, result.ratio)]
-            table.writerow([name, index, *line.split(), *numbers, result.pixels])
+            table.writerow([evaluation.name, index, *line.split(), *numbers, result.pixels])
     files.write_text(path, text.getvalue())
+
+
+def write_json(path, evaluations, as_list=False):
+    """Write the summaries of evaluations; of a single one without a list around it, unless asked for."""
+    summaries = [each.summary for each in evaluations]
+    files.write_json(path, summaries if as_list else summaries[0])
 
 
 def _plain(value):
     """A number as JSON can say it: no nan, no infinity."""
-    if isinstance(value, bool):
+    if isinstance(value, bool | str):
         return value
     return float(value) if np.isfinite(value) else None

@@ -2,4 +2,4 @@
 
 from system.lazy import on_demand
 
-__getattr__, __all__ = on_demand(__name__, {"Predictor": "predictor"})
+__getattr__, __all__ = on_demand(__name__, {"Predictor": "predictor", "predict_files": "images"})

@@ -1,9 +1,20 @@
-"""Prediction with trained weights: a `Predictor` loads a folder and maps images to disparity."""
+"""Prediction with trained weights: a `Predictor` maps images to disparity and depth.
 
+    from inference import Predictor
+    depth = Predictor("lite-mono_640x192").depth("street.jpg")
+"""
+
+import numpy as np
 import torch
 
+from checkpointing.files import check_finite
+from checkpointing.folders import load_depth_network
+from checkpointing.published import weights_folder
 from cpu.allocator import keep_freed_memory
+from inference.images import enlarge, network_input, to_image
 from inference.post_processing import batch_post_process_disparity
+from layers import disp_to_depth
+from system.devices import choose_device
 from system.errors import UserError
 
 
@@ -11,9 +22,9 @@ class Predictor:
     """Depth prediction with the weights of a folder.
 
     Args:
-        folder: holds encoder.pth and depth.pth.
-        model: name of the Lite-Mono model, a key of `networks.model_table.MODELS`.
-        device: torch device or its name.
+        weights: a folder that holds encoder.pth and depth.pth, or a published name, fetched once.
+        model: name of the Lite-Mono model, a key of `networks.model_table.MODELS`; without, what the weights are.
+        device: torch device or its name; without, the best of this machine.
         fast: use `inference.folded`; otherwise the networks as they are trained.
         dilations: three tuples that replace those stored with the weights.
         graphs: on a CUDA device, record one CUDA graph per input shape and replay it.
@@ -23,24 +34,27 @@ class Predictor:
         network: the `checkpointing.folders.DepthNetwork` that was loaded.
 
     Raises:
-        errors.UserError: the folder or its files are missing, broken or of another model.
+        system.errors.UserError: the folder or its files are missing, broken or of another model.
     """
 
-    def __init__(self, folder, model="lite-mono", device="cpu", fast=True, dilations=None, graphs=False):
-        from checkpointing.folders import load_depth_network
-
-        self.device = torch.device(device)
+    def __init__(self, weights, model=None, device=None, fast=True, dilations=None, graphs=False):
+        self.device = device if isinstance(device, torch.device) else choose_device(name=device)
         if self.device.type == "cpu":
             keep_freed_memory()
-        self.network = load_depth_network(folder, model, device=self.device, dilations=dilations)
-        if 0 not in self.network.decoder.scales:
+        folder = weights_folder(weights)
+        network = load_depth_network(folder, model, dilations=dilations)
+        check_finite(folder, network.encoder, network.decoder)
+        if 0 not in network.decoder.scales:
             raise UserError("the weights predict no disparity at full size", folder, "train with scale 0 in --scales")
-        self.height, self.width = self.network.height, self.network.width
-        self._run = plain_disparity(self.network.encoder, self.network.decoder)
+        self.model, self.height, self.width = network.model, network.height, network.width
+        self._run = plain_disparity(network.encoder, network.decoder)
         if fast:
             from inference.folded import FoldedDepthNetwork
 
-            self._run = FoldedDepthNetwork(self.network.encoder, self.network.decoder).to(self.device).eval()
+            # folded on the CPU, in float64, which not every device has
+            self._run = FoldedDepthNetwork(network.encoder, network.decoder).eval().to(self.device)
+        network.encoder.to(self.device), network.decoder.to(self.device)
+        self.network = network
         if graphs and self.device.type == "cuda":
             self._run = _Replayed(self._run)
 
@@ -55,11 +69,47 @@ class Predictor:
 
     @torch.inference_mode()
     def predict_post_processed(self, images):
-        """As `predict`, blended with the prediction for the mirrored images; (B, 1, H, W) float64."""
+        """As `predict`, blended with the prediction for the mirrored images; (B, 1, H, W) float64 on the CPU."""
         images = images.to(self.device)
         both = self.predict(torch.cat((images, images.flip(3)))).cpu().numpy()[:, 0]
         left, right = both[: len(images)], both[len(images) :, :, ::-1]
         return torch.from_numpy(batch_post_process_disparity(left, right))[:, None]
+
+    def scaled_disparity(self, images):
+        """Return scaled disparity, the inverse of depth in the weights' unit: (B, 1, H, W) float32 array.
+
+        Args:
+            images: as `predict`.
+
+        Raises:
+            UserError: it is not finite.
+        """
+        scaled, _ = disp_to_depth(self.predict(images), *self.network.depth_range)
+        scaled = scaled.float().cpu().numpy()
+        if not np.isfinite(scaled).all():
+            raise UserError("the predicted disparity is not finite", f"{self.model} weights", "choose other weights")
+        return scaled
+
+    def disparity(self, image):
+        """Return scaled disparity (h, w) float32, the inverse of `depth`, at the image's own size.
+
+        Args:
+            image: a path, a PIL image, or an array (h, w, 3) or (h, w): uint8, or floats in [0, 1].
+
+        Raises:
+            UserError: the image is missing or damaged, or the array is no image.
+        """
+        image = to_image(image)
+        scaled = self.scaled_disparity(network_input(image, self.height, self.width))
+        return enlarge(scaled[0, 0], image.height, image.width)
+
+    def depth(self, image):
+        """Return depth (h, w) float32 at the image's own size, in the weights' unit: relative, unless they are metric.
+
+        Args:
+            image: as `disparity`.
+        """
+        return 1 / self.disparity(image)
 
 
 def plain_disparity(encoder, decoder):
@@ -69,11 +119,6 @@ def plain_disparity(encoder, decoder):
         return decoder(encoder(images))[("disp", 0)]
 
     return run
-
-
-def choose_device(no_cuda=False):
-    """Return the torch device to predict on: the first CUDA device if there is one and it is wanted, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() and not no_cuda else "cpu")
 
 
 class _Replayed:

@@ -8,6 +8,7 @@ Programming mistakes are not caught: they keep their traceback. Options that tak
 import argparse
 import functools
 import logging
+import math
 import sys
 
 from system.errors import ADVICE, UserError, from_os_error
@@ -16,11 +17,19 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Help with the defaults that say something; a text that names its default itself is left as it is."""
+
+    def _get_help_string(self, action):
+        speaks = action.default is not None and action.default is not False and "default:" not in action.help
+        return super()._get_help_string(action) if speaks else action.help
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser with the project's error manners and short helpers for its two common kinds of option."""
 
     def __init__(self, **settings):
-        settings.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        settings.setdefault("formatter_class", _Help)
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message):
@@ -58,6 +67,17 @@ def _whole(text, least):
         value = least - 1
     if value < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    return value
+
+
+def positive_number(text):
+    """Read a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: written beside their place, flushed to disk, then renamed into it."""
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import numpy as np
 from system.errors import UserError, from_os_error
 
 _MARK = ".partial-"
+_NO_RESULTS = (".pth", ".pt", ".npy", ".npz", ".png", ".jpg", ".jpeg")  # endings of files that hold other things
 
 
 def _beside(path):
@@ -24,10 +26,16 @@ def _beside(path):
 def replacing(path, mode="wb", **open_options):
     """Open a hidden file beside `path`; on a clean exit it takes the name `path`, otherwise it vanishes.
 
+    A link is followed: what it points to is replaced, the link stays.
+
     Raises:
-        UserError: the folder cannot be made or written to, or the disk is full; `path` is then as it was.
+        UserError: the folder cannot be made or written to, the disk is full, or a folder, pipe or device stands there;
+            `path` is then as it was.
     """
-    path = os.path.abspath(path)
+    path = os.path.realpath(path)
+    refuse_unless_regular(path)
+    if os.path.isdir(path):
+        raise from_os_error(IsADirectoryError(errno.EISDIR, "", path))
     partial = _beside(path)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -71,6 +79,48 @@ def replacing_folder(path):
         raise from_os_error(error, path) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_unless_regular(path, fix="name a file"):
+    """Raise UserError if `path` is a pipe, a device or a socket, which may never end; what is not there passes."""
+    with contextlib.suppress(OSError):
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise UserError("a pipe or device where a file is expected", path, fix)
+
+
+def refuse_as_output(path, endings, flag):
+    """Raise UserError where a file of results could not be written, or would replace a file of another kind.
+
+    Args:
+        path: the file to be written; None passes.
+        endings: those that a file there may have to be replaced, and that a new one is advised to have.
+        flag: the option that names it.
+    """
+    if path is None:
+        return
+    which, path = f"{flag} {path}", os.path.realpath(path)
+    refuse_unless_regular(path, f"name a file that ends in {endings[0]}")
+    if os.path.isdir(path):
+        raise UserError("a folder stands where a file is to be written", which, "give a file name")
+    if not path.lower().endswith(endings) and (os.path.exists(path) or path.lower().endswith(_NO_RESULTS)):
+        raise UserError("a file of another kind would be replaced", which, f"name a file that ends in {endings[0]}")
+    folder = os.path.dirname(path)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        raise UserError("the file cannot be written there", which, "choose another place")
+
+
+def refuse_same(*outputs):
+    """Raise UserError where two of the (flag, path) name the same file; paths may be None."""
+    seen = {}
+    for flag, path in outputs:
+        where = path and os.path.realpath(path)
+        if where and where in seen:
+            raise UserError("two results would be written to one file", f"{seen[where]} and {flag} {path}",
+                            "give each a name of its own")  # fmt: skip
+        seen[where] = flag
 
 
 def _sync_files(folder):

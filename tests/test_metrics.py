@@ -42,7 +42,7 @@ def reference_disparities():
     "key, protocol",
     [
         ("metrics", Protocol()),
-        ("metrics_no_median_scaling", Protocol(median_scaling=False, scale_factor=metrics.STEREO_SCALE)),
+        ("metrics_no_median_scaling", Protocol(alignment="none", scale_factor=metrics.STEREO_SCALE)),
     ],
 )
 def test_five_real_frames_score_as_in_the_published_code(key, protocol, real_ground_truth):
@@ -95,8 +95,8 @@ def test_pixels_outside_the_crop_count_only_without_it():
     gt = np.zeros((375, 1242), np.float32)
     gt[152, 100], gt[153, 100] = 5, 10  # one row above the crop, its first row
     disparity = np.full((192, 640), 0.1, np.float32)
-    cropped = evaluate_image(gt, disparity, Protocol(median_scaling=False))
-    whole = evaluate_image(gt, disparity, Protocol(garg_crop=False, median_scaling=False))
+    cropped = evaluate_image(gt, disparity, Protocol(alignment="none"))
+    whole = evaluate_image(gt, disparity, Protocol(garg_crop=False, alignment="none"))
     assert (cropped.pixels, whole.pixels) == (1, 2)
     assert cropped.errors[0] == pytest.approx(0, abs=1e-6)
     assert whole.errors[0] == pytest.approx(0.5, abs=1e-6)
@@ -120,8 +120,8 @@ def test_median_scaling_forgives_any_scale():
 
 def test_predictions_are_clamped_to_the_range():
     gt = np.full((375, 1242), 40, np.float32)
-    far = evaluate_image(gt, np.full((4, 4), 1e-6, np.float32), Protocol(median_scaling=False))
-    near = evaluate_image(gt, np.full((4, 4), 1e6, np.float32), Protocol(median_scaling=False))
+    far = evaluate_image(gt, np.full((4, 4), 1e-6, np.float32), Protocol(alignment="none"))
+    near = evaluate_image(gt, np.full((4, 4), 1e6, np.float32), Protocol(alignment="none"))
     assert far.errors[0] == pytest.approx(1)
     assert near.errors[0] == pytest.approx((40 - 1e-3) / 40)
 

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 
 import test_simple
+from inference import images, jobs
+from inference.colour import colour_disparity
 from inference.predictor import Predictor
 from layers import disp_to_depth
 from tests.seeded_folders import HEIGHT, MODEL, WIDTH, picture, seeded_networks, write_weights
@@ -135,7 +137,7 @@ def _exif_rotated_grey(path):
 )
 def test_every_kind_of_image_is_seen_as_8_bit_rgb(make, tmp_path):
     shown = make(tmp_path / "image.png")
-    read = test_simple.read_image(tmp_path / "image.png")
+    read = images.read_image(tmp_path / "image.png")
     assert read.mode == "RGB"
     np.testing.assert_array_equal(np.array(read), np.array(shown))
 
@@ -161,21 +163,21 @@ def test_images_of_one_stem_do_not_overwrite_each_other(weights, tmp_path):
 
 
 def test_names_that_meet_after_all_are_numbered(tmp_path):
-    images = [str(tmp_path / name) for name in ("p/x/a.jpg", "q/x/a.jpg")]
-    outputs = [job.output for job in test_simple._named(images, str(tmp_path))]
+    paths = [str(tmp_path / name) for name in ("p/x/a.jpg", "q/x/a.jpg")]
+    outputs = [job.output for job in jobs._named(paths, str(tmp_path))]
     assert outputs == [str(tmp_path / "x_a.jpg"), str(tmp_path / "x_a.jpg_2")]
 
 
 def test_a_long_list_is_planned_in_linear_time(tmp_path):
-    jobs = test_simple._named([f"/data/{i // 100}/{i:06d}.jpg" for i in range(20000)], str(tmp_path))
-    assert len({job.output for job in jobs}) == 20000
+    planned = jobs._named([f"/data/{i // 100}/{i:06d}.jpg" for i in range(20000)], str(tmp_path))
+    assert len({job.output for job in planned}) == 20000
 
 
 def test_colours_run_from_the_minimum_to_the_95th_percentile():
     from matplotlib import colormaps
 
     disparity = np.linspace(0.1, 2, 1001, dtype=np.float32)[None]
-    shown = np.array(test_simple.colourise(disparity))
+    shown = colour_disparity(disparity)
     dark, bright = ((np.array(colormaps["magma"](value)[:3]) * 255).astype(int) for value in (0.0, 1.0))
     np.testing.assert_allclose(shown[0, 0], dark, atol=1)
     np.testing.assert_allclose(shown[0, 951:], np.broadcast_to(bright, (50, 3)), atol=1)
@@ -183,13 +185,13 @@ def test_colours_run_from_the_minimum_to_the_95th_percentile():
 
 
 def test_a_constant_disparity_can_be_shown():
-    assert np.array(test_simple.colourise(np.ones((4, 5), np.float32))).shape == (4, 5, 3)
+    assert colour_disparity(np.ones((4, 5), np.float32)).shape == (4, 5, 3)
 
 
 def test_prediction_is_usable_from_python(predictor, tmp_path):
     Image.fromarray(picture(70, 100)).save(tmp_path / "a.jpg")
-    jobs = test_simple.find_jobs(str(tmp_path), output_dir=str(tmp_path / "out"))
-    test_simple.predict_files(jobs, predictor, quiet=True)
+    found = jobs.find_jobs(str(tmp_path), output_dir=str(tmp_path / "out"))
+    images.predict_files(found, predictor, quiet=True)
     assert names(tmp_path / "out") == ["a_disp.jpeg", "a_disp.npy"]
 
 

@@ -1,25 +1,9 @@
 """Pictures of a training step: what the network saw, what it made of it."""
 
-import functools
-
 import numpy as np
 import torch
 
-PERCENTILE = 95  # of disparity, shown as the brightest colour
-
-
-@functools.cache
-def _magma():
-    from matplotlib import colormaps
-
-    return (colormaps["magma"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
-
-
-def colour_disparity(disp):
-    """Return disparity (H, W) in magma, (H, W, 3) uint8: its minimum black, its 95th percentile brightest."""
-    low, high = disp.min(), np.percentile(disp, PERCENTILE)
-    scaled = (disp - low) / max(high - low, 1e-9)
-    return _magma()[(np.clip(scaled, 0, 1) * 255).astype(np.uint8)]
+from inference.colour import colour_disparity
 
 
 def training_pictures(inputs, outputs, sources, scales, count):

@@ -7,15 +7,16 @@ import numpy as np
 import torch
 
 from cpu.allocator import keep_freed_memory
+from system import devices
 
 log = logging.getLogger(__name__)
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_device(no_cuda, local_rank=0):
-    """Return this process's device: the GPU of its local rank where there is one and it is wanted, else the CPU."""
-    return torch.device("cuda", local_rank) if torch.cuda.is_available() and not no_cuda else torch.device("cpu")
+def choose_device(no_cuda, local_rank=0, name=None):
+    """Return this process's device for training; an Apple GPU only by `name`, since training is not tried there."""
+    return devices.choose_device(no_cuda, name, local_rank, automatic=("cuda",))
 
 
 def set_up(device, deterministic=False):

@@ -1,0 +1,27 @@
+"""Whether the files that an evaluation will read are there: asked before the long work starts. Free of torch."""
+
+import os
+
+from datasets.splits import parse_lines
+from kitti_utils import CAMERAS, frame_path
+from system.errors import UserError
+
+
+def check_images(data_path, split, lines, png=False):
+    """Raise `UserError` unless all images of a split's test lines are there."""
+    ending = ".png" if png else ".jpg"
+    entries = parse_lines(lines, split.where("test"))
+    paths = [frame_path(data_path, line.folder, CAMERAS[line.side], line.frame, ending) for line in entries]
+    refuse_missing(paths, "images", data_path, split)
+
+
+def refuse_missing(paths, kind, data_path, split):
+    """Raise `UserError` unless all of `paths` exist; it counts them, names the first and what would bring them."""
+    missing = [path for path in paths if not os.path.exists(path)]
+    if missing:
+        name = split.name if split.published else split.folder
+        raise UserError(
+            f"{len(missing)} of {len(paths)} {kind} of the split are missing",
+            missing[0],
+            f"python prepare_kitti.py --data_path {data_path} --split {name} fetches KITTI's",
+        )

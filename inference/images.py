@@ -1,0 +1,147 @@
+"""Images in, disparity and depth files out: reading, the networks' input, predicting files, writing their outputs."""
+
+import os
+
+import numpy as np
+
+from inference.colour import colour_disparity
+from inference.jobs import DEPTH_MARK, OUTPUT_MARK
+from system import files
+from system.errors import UserError
+
+DEPTH_PNG_UNITS = 256  # per metre, as in KITTI's depth maps
+
+
+def predict_files(jobs, predictor, save_depth=False, save_depth_png=False, scale=1.0, batch_size=1, quiet=False):
+    """Predict every job's image and write its outputs, each file whole or not at all.
+
+    Args:
+        jobs: `inference.jobs.Job`s, as `find_jobs` returns them.
+        predictor: an `inference.predictor.Predictor`.
+        save_depth: also write `<output>_depth.npy`, (h, w) float32, the image's own size.
+        save_depth_png: also write `<output>_depth.png`, 16 bits, depth times 256, the image's own size.
+        scale: multiplies the depth of these two.
+        batch_size: images that go through the network together.
+        quiet: no progress.
+
+    Returns:
+        The smallest number of different values in a depth PNG; None where none was written.
+
+    Raises:
+        UserError: an image is missing or damaged (named), an output cannot be written, a prediction is not finite.
+    """
+    import torch
+
+    from system.parallel import batched, map_in_order
+    from system.progress import Progress
+
+    def read(job):
+        image = read_image(job.image)
+        return job, image.size, network_input(image, predictor.height, predictor.width)
+
+    def write(predicted):
+        job, (width, height), disparity = predicted
+        return write_outputs(job.output, disparity, height, width, save_depth, save_depth_png, scale)
+
+    def predicted():
+        for batch in batched(map_in_order(read, jobs), batch_size):
+            some, sizes, tensors = zip(*batch, strict=True)
+            disparities = predictor.scaled_disparity(torch.cat(tensors))
+            yield from zip(some, sizes, (each[None] for each in disparities), strict=True)
+
+    levels = []
+    with Progress("predicting", len(jobs), "images", quiet) as progress:
+        for each in map_in_order(write, predicted()):
+            levels.append(each)
+            progress.advance()
+    return min((each for each in levels if each is not None), default=None)
+
+
+def read_image(path):
+    """Return an image file as an upright 8-bit RGB PIL image; grey, palette, RGBA and 16-bit files are converted.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    from PIL import ImageOps
+
+    from datasets.images import read_rgb
+
+    files.refuse_unless_regular(path, "give an image file")
+    return ImageOps.exif_transpose(read_rgb(path))
+
+
+def to_image(image):
+    """Return an image as an upright 8-bit RGB PIL image.
+
+    Args:
+        image: a path, a PIL image, or an array (h, w), (h, w, 3) or (h, w, 4): uint8, or floats in [0, 1].
+
+    Raises:
+        UserError: the file is missing or damaged, or the array is no image.
+    """
+    from PIL import Image, ImageOps
+
+    from datasets.images import to_rgb
+
+    if isinstance(image, str | os.PathLike):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return ImageOps.exif_transpose(to_rgb(image))
+    values = np.asarray(image)
+    shown = values[..., :3] if values.ndim == 3 and values.shape[2] == 4 else values
+    is_image = values.size and (shown.ndim == 2 or (shown.ndim == 3 and shown.shape[2] == 3))
+    if is_image and np.issubdtype(values.dtype, np.floating) and shown.min() >= 0 and shown.max() <= 1:
+        shown = np.rint(255 * shown).astype(np.uint8)
+    if not is_image or shown.dtype != np.uint8:
+        raise UserError("not an image", f"an array {values.shape} of {values.dtype}",
+                        "give (h, w, 3) of uint8, or of floats from 0 to 1")  # fmt: skip
+    return Image.fromarray(shown).convert("RGB")
+
+
+def network_input(image, height, width):
+    """Return a PIL image as the networks take it: (1, 3, height, width) float32 in [0, 1], resized with Lanczos."""
+    import torch
+    from PIL import Image
+
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    values = np.ascontiguousarray(np.array(image).transpose(2, 0, 1))
+    return torch.from_numpy(values)[None].float() / 255
+
+
+def write_outputs(output, disparity, height, width, save_depth=False, save_depth_png=False, scale=1.0):
+    """Write the outputs of one image.
+
+    Args:
+        output: path without endings.
+        disparity: (1, 1, H, W) float32 scaled disparity in 1/metres.
+        height, width: of the image that it was made from.
+        save_depth, save_depth_png, scale: as `predict_files`.
+
+    Returns:
+        The number of different values in the depth PNG, None without one.
+    """
+    from PIL import Image
+
+    files.write_npy(f"{output}{OUTPUT_MARK}.npy", disparity)
+    native = enlarge(disparity[0, 0], height, width)
+    files.write_image(f"{output}{OUTPUT_MARK}.jpeg", Image.fromarray(colour_disparity(native)), quality=95)
+    depth = scale / native
+    if save_depth:
+        files.write_npy(f"{output}{DEPTH_MARK}.npy", depth)
+    if not save_depth_png:
+        return None
+    levels = np.clip(np.rint(DEPTH_PNG_UNITS * depth), 0, 65535).astype(np.uint16)
+    files.write_image(f"{output}{DEPTH_MARK}.png", Image.fromarray(levels))
+    return len(np.unique(levels))
+
+
+def enlarge(disparity, height, width):
+    """Return (H, W) float32 resized bilinearly to (height, width), as the networks' own resizing does it."""
+    import torch
+
+    resized = torch.nn.functional.interpolate(
+        torch.from_numpy(disparity)[None, None], (height, width), mode="bilinear", align_corners=False
+    )
+    return resized[0, 0].numpy()
