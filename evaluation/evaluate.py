@@ -4,8 +4,10 @@ What a command wants to say on the way goes to the function `tell` that it passe
 """
 
 import collections
+import functools
 import os
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -34,11 +36,12 @@ class Evaluation(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What all weights of one evaluation share: the split, its lines, their ground truth, the protocol."""
+    """What all weights of one evaluation share: the split, its lines, a function that returns their ground truth (it
+    is made, if need be, when the first weights have been loaded), the protocol."""
 
     split: object
     lines: list
-    truths: object
+    truths: Callable
     protocol: Protocol
 
 
@@ -66,7 +69,7 @@ def evaluate(opt, tell=None):
     if stored is None:
         presence.check_images(opt.data_path, split, lines, opt.png)
     protocol = protocol_for(opt, split)
-    truths = None if opt.no_eval else _ground_truth(opt, split, lines, protocol, tell)
+    truths = functools.cache(lambda: _ground_truth(opt, split, lines, protocol, tell))
     task = Task(split, lines, truths, protocol)
     if protocol.alignment == "none" and protocol.scale_factor != 1:
         say(f"no scaling to the ground truth, depth times {protocol.scale_factor:g}")
@@ -120,8 +123,9 @@ def _evaluate_one(opt, folder, stored, task, tell):
         if tell:
             tell(f"{count} images predicted, not evaluated")
         return []
+    truths = task.truths()
     try:
-        results = list(evaluate_images(task.truths, disparities, task.protocol))
+        results = list(evaluate_images(truths, disparities, task.protocol))
     except ValueError as error:
         fix = "the weights or disparities are broken, choose others"
         raise _Unusable(UserError(f"these predictions cannot be evaluated: {error}", source, fix)) from error

@@ -19,6 +19,7 @@ import numpy as np
 from cpu.allocator import keep_freed_memory
 from datasets.images import read_depth_png
 from datasets.splits import IMPROVED_SPLITS, checksum, parse_lines, resolve_split
+from evaluation.presence import refuse_missing
 from kitti_utils import CAMERA_OF_SIDE, calibration_folder, generate_depth_map, improved_path, scan_path
 from system import files
 from system.errors import UserError, from_os_error
@@ -57,6 +58,13 @@ def build(data_path, split, lines=None, *, camera_depth=False, output=None, work
     entries = parse_lines(lines, split.where("test"))
     improved = split.name in IMPROVED_SPLITS
     path = os.path.abspath(output or ground_truth_path(split))
+
+    if improved:
+        paths = [improved_path(data_path, *line) for line in entries]
+        refuse_missing(paths, "improved depth maps", data_path, split, fix="unpack KITTI's data_depth_annotated there")
+    else:
+        paths = [scan_path(data_path, line.folder, line.frame) for line in entries]
+        refuse_missing(paths, "LiDAR scans", data_path, split)
 
     def one(number):
         wanted_by = f"{split.where('test')} {number + 1}"

@@ -30,7 +30,7 @@ def evaluate(options):
         return [_stored(options)]
     sequences = _sequences(options)
     from inference.motion import MotionPredictor
-    from inference.predictor import choose_device
+    from system.devices import choose_device
 
     device = choose_device(options.no_cuda)
     folder = os.path.expanduser(options.load_weights_folder)

@@ -15,13 +15,19 @@ def check_images(data_path, split, lines, png=False):
     refuse_missing(paths, "images", data_path, split)
 
 
-def refuse_missing(paths, kind, data_path, split):
-    """Raise `UserError` unless all of `paths` exist; it counts them, names the first and what would bring them."""
-    missing = [path for path in paths if not os.path.exists(path)]
+def refuse_missing(paths, kind, data_path, split, fix=None):
+    """Raise `UserError` unless `paths`, one for each test line, exist; it counts them and says what would bring them.
+
+    Args:
+        kind: what the files are, in the plural.
+        fix: the advice; by default the command that fetches KITTI's.
+    """
+    missing = [number for number, path in enumerate(paths) if not os.path.exists(path)]
     if missing:
         name = split.name if split.published else split.folder
+        first = missing[0]
         raise UserError(
             f"{len(missing)} of {len(paths)} {kind} of the split are missing",
-            missing[0],
-            f"python prepare_kitti.py --data_path {data_path} --split {name} fetches KITTI's",
+            f"{paths[first]} (wanted by {split.where('test')} {first + 1})",
+            fix or f"python prepare_kitti.py --data_path {data_path} --split {name} fetches KITTI's",
         )

@@ -143,11 +143,48 @@ def test_all_epochs_are_compared_and_the_best_is_marked(tree, tmp_path, capsys):
 
 
 def test_stereo_is_metric_without_median_scaling(weights, tree, capsys):
-    assert run(weights, tree, "--use_stereo") == 0
+    assert run(weights, tree, "--eval_stereo") == 0
     stereo = capsys.readouterr().out
     assert run(weights, tree, "--disable_median_scaling", "--pred_depth_scale_factor", "5.4") == 0
     assert "depth times 5.4" in stereo and "not applied" in stereo
     assert means_printed(stereo) == means_printed(capsys.readouterr().out)
+
+
+def test_the_training_flag_use_stereo_says_nothing_about_evaluation(weights, tree, capsys):
+    assert run(weights, tree, "--use_stereo") == 0
+    trained = means_printed(capsys.readouterr().out)
+    assert run(weights, tree, "--eval_mono") == 0
+    assert means_printed(capsys.readouterr().out) == trained
+
+
+def test_the_model_is_what_the_weights_are(weights, tree, capsys):
+    data, split = tree
+    flags = ["--load_weights_folder", weights, "--data_path", data, "--eval_split", split, "--device", "cpu"]
+    assert evaluate_depth.main(list(map(str, flags))) == 0
+    assert f": {MODEL}, {WIDTH}x{HEIGHT}, " in capsys.readouterr().out
+
+
+def test_several_folders_make_one_table(weights, tree, tmp_path, capsys):
+    def flatten(_, decoder):
+        decoder.decoder[6].conv.weight.data.mul_(0)
+
+    other = write_weights(tmp_path / "other" / "weights_0", change=flatten)
+    json_path, csv_path = tmp_path / "all.json", tmp_path / "all.csv"
+    assert run(weights, tree, "--load_weights_folder", weights, other, "--json", json_path, "--csv", csv_path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in lines if line.startswith("/") and "weights_0 " in line]
+    assert [row[0] for row in rows] == [str(weights), str(other)]  # equal names: told apart by their folders
+    summaries = json.loads(json_path.read_text())
+    assert sum(bool(each.get("best")) for each in summaries) == 1
+    assert len(csv_path.read_text().splitlines()) == 1 + 2 * 3
+
+
+def test_evaluate_prints_nothing(weights, tree, capfd):
+    from argparse import Namespace
+
+    options = Namespace(load_weights_folder=str(weights), data_path=str(tree[0]), eval_split=str(tree[1]), device="cpu")
+    assert len(evaluate_depth.evaluate(options)) == 1
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_depth_range_comes_from_the_weights_unless_it_is_given(tree, tmp_path):
@@ -221,6 +258,12 @@ def refused(code, capsys):
         (("--load_weights_folder", "w", "--no_eval", "--csv", "x.csv"), "--csv with --no_eval"),
         (("--load_weights_folder", "w", "--all", "--save_pred_disps", "--eval_out_dir", "o"), "the same file"),
         (("--load_weights_folder", "w", "--csv", "."), "a folder stands"),
+        (("--load_weights_folder", "w", "--csv", "/dev/full"), "a pipe or device"),
+        (("--load_weights_folder", "w", "--csv", "w/encoder.pth"), "another kind"),
+        (("--load_weights_folder", "w", "--csv", "x", "--json", "./x"), "one file"),
+        (("--load_weights_folder", "lite-mono_640x192", "--save_pred_disps"), "--eval_out_dir"),
+        (("--load_weights_folder", "w", "--eval_stereo", "--alignment", "median"), "--alignment median"),
+        (("--load_weights_folder", "w", "--eval_stereo", "--eval_mono"), "two ways"),
         (("--load_weights_folder", "w", "--eval_split", "nowhere"), "nowhere"),
         (("--load_weights_folder", "w", "--batch_size", "0"), "batch_size"),
         (("--load_weights_folder", "w", "--pred_depth_scale_factor", "-1"), "positive"),
@@ -279,10 +322,42 @@ def test_a_missing_weights_folder_is_named(tree, tmp_path, capsys):
     assert "weights_<epoch>" in refused(run(tmp_path, tree, "--all"), capsys)
 
 
-def test_a_missing_scan_is_named_and_no_ground_truth_is_left(weights, tree, capsys):
+def test_missing_files_are_counted_before_anything_is_predicted(weights, tree, capsys):
     (tree[0] / tiny_kitti.TEST / "velodyne_points/data/0000000003.bin").unlink()
-    assert "0000000003.bin" in refused(run(weights, tree), capsys)
+    line = refused(run(weights, tree), capsys)
+    assert "1 of 3 LiDAR scans" in line and "0000000003.bin" in line and "prepare_kitti.py" in line
     assert sorted(each.name for each in tree[1].iterdir()) == ["test_files.txt"]
+    (tree[0] / tiny_kitti.TEST / "image_02/data/0000000001.jpg").unlink()
+    assert "1 of 3 images" in refused(run(weights, tree), capsys)
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf])
+def test_ground_truth_in_which_nothing_counts_is_refused(value, weights, tree, capsys):
+    from system.files import write_npz
+
+    empty = {f"depth_{index:05d}": np.full((24, 64), value, np.float32) for index in range(3)}
+    write_npz(tree[1] / "gt_depths.npz", **empty)
+    assert "no pixel of the ground truth counts" in refused(run(weights, tree), capsys)
+
+
+def test_results_follow_links_and_replace_no_link(weights, tree, tmp_path):
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    assert run(weights, tree, "--csv", tmp_path / "link.csv") == 0
+    assert (tmp_path / "link.csv").is_symlink() and (tmp_path / "real.csv").read_text().startswith("weights,")
+
+
+def test_help_shows_what_matters_here_and_takes_everything():
+    from options import LiteMonoOptions
+
+    here, training = (LiteMonoOptions(f"{name}.py").parser for name in ("evaluate_depth", "train"))
+    shown, shown_in_training = here.format_help(), training.format_help()
+    assert "--lr" not in shown and "--num_epochs" not in shown and "--eval_split" in shown
+    assert "--eval_split" not in shown_in_training and "--lr" in shown_in_training
+    assert here.parse_args(["--lr", "1", "--num_epochs", "3"]).num_epochs == 3
+    assert training.parse_args(["--eval_split", "eigen", "--post_process"]).post_process
+    for text in (shown, shown_in_training):
+        assert str(metrics.__file__).split("/evaluation")[0] not in text
 
 
 def test_a_broken_image_is_named_and_no_disparities_are_left(weights, tree, tmp_path, capsys):

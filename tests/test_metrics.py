@@ -118,6 +118,19 @@ def test_median_scaling_forgives_any_scale():
     assert other.ratio == pytest.approx(8 * one.ratio)
 
 
+def test_alignments_by_hand():
+    truth, depth = np.array([1.0, 2.0, 4.0]), np.array([1.0, 4.0, 2.0])
+    np.testing.assert_allclose(metrics.aligned(truth, depth, "none"), depth)
+    np.testing.assert_allclose(metrics.aligned(truth, depth, "median"), depth)  # both medians are 2
+    np.testing.assert_allclose(metrics.aligned(truth, depth, "scale"), depth * 17 / 21)  # (1 + 8 + 8) / (1 + 16 + 4)
+    exact = 1 / (0.5 / truth + 0.1)
+    np.testing.assert_allclose(metrics.aligned(truth, exact, "scale_shift"), truth)
+    # least squares by another road: a line through (1/depth, 1/truth)
+    slope, offset = np.polyfit(1 / depth, 1 / truth, 1)
+    np.testing.assert_allclose(metrics.aligned(truth, depth, "scale_shift"), 1 / (slope / depth + offset))
+    np.testing.assert_allclose(metrics.aligned(truth, np.ones(3), "scale_shift"), 3 / (1 + 0.5 + 0.25))
+
+
 def test_predictions_are_clamped_to_the_range():
     gt = np.full((375, 1242), 40, np.float32)
     far = evaluate_image(gt, np.full((4, 4), 1e-6, np.float32), Protocol(alignment="none"))

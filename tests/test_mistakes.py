@@ -183,7 +183,7 @@ BEFORE = {
     "evaluate: truncated weights": (lambda w: (cut(w.weights / "depth.pth"), evaluate(w))[1], "depth.pth"),
     "evaluate: bomb as ground truth": (lambda w: (bomb_as_ground_truth(w), evaluate(w))[1], "not a ground-truth file"),
     "evaluate: truncated scan": (lambda w: (cut(w.test_scan), evaluate(w))[1], "a truncated LiDAR scan"),
-    "evaluate: no scan": (lambda w: (w.test_scan.unlink(), evaluate(w))[1], "missing LiDAR scan"),
+    "evaluate: no scan": (lambda w: (w.test_scan.unlink(), evaluate(w))[1], "1 of 1 LiDAR scans of"),
     "evaluate: no calibration": (
         lambda w: ((w.day / "calib_cam_to_cam.txt").unlink(), evaluate(w))[1],
         "missing calibration file",
