@@ -12,10 +12,25 @@ from networks.model_table import MODELS
 from system.command_line import Parser, positive, whole
 from system.devices import NAMES as DEVICES
 from system.errors import UserError, UserErrors
+from system.parallel import default_workers
 from training.schedule import DEFAULT_LR
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
+LARGEST_SIDE = 16384  # pixels of the network's input
+MOST_WORKERS = 256
 DATASETS = ("kitti", "kitti_odom", "kitti_depth")
+
+
+# What a resumed run may change: where things lie, how fast they are read, what is written how often, when it ends, and
+# what its state holds anyway. Every other option has to be the same for the run to be the one that was interrupted.
+FREE_ON_RESUME = (
+    "data_path", "split", "num_workers", "cache", "no_cuda", "compile", "deterministic",
+    "mypretrain", "load_weights_folder", "models_to_load", "weights_init", "dilations", "recipe", "print_recipe",
+    "scheduler_step_size", "num_epochs", "max_steps", "log_dir", "model_name", "log_frequency", "save_frequency",
+    "save_start", "save_steps", "keep_states", "resume", "val_steps", "best_metric", "on_bad_sample", "check_data",
+    "check_decode", "profile", "eval_split", "disable_median_scaling", "pred_depth_scale_factor", "ext_disp_to_eval",
+    "post_process", "save_pred_disps", "no_eval", "eval_out_dir", "csv", "json", "all",
+)  # fmt: skip
 
 
 # The published ways to train, by name: `--recipe NAME` sets these options, and each can still be given. They are the
@@ -46,12 +61,12 @@ RECIPES = {
 
 
 def command_line(name):
-    """Return the training command that a recipe stands for."""
+    """Return the training command that a recipe stands for, as it can be typed."""
     words = ["python train.py"]
     for option, value in RECIPES[name].items():
         words.append(f"--{option} {' '.join(map(str, value)) if isinstance(value, list) else value}")
     if not name.endswith("_scratch"):
-        words.append("--mypretrain WEIGHTS")
+        words.append(f"--mypretrain {RECIPES[name]['model']}_imagenet")
     return " ".join(words)
 
 
@@ -92,7 +107,8 @@ def _data_options(parser):
     Parser.flag(group, "use_stereo", help="also warp the other camera of the pair")
     Parser.flag(group, "jitter_per_image", help="draw colour jitter for each image instead of once for an item")
     group.add_argument("--cache", metavar="DIR", help="keep frames decoded and resized here, or in memory: ram")
-    group.add_argument("--num_workers", type=whole, default=12, help="processes that load data")
+    group.add_argument("--num_workers", type=whole, default=default_workers(),
+                       help="processes that load data; by default one for each core, at most 12")  # fmt: skip
 
 
 def _model_options(parser):
@@ -156,7 +172,8 @@ def _logging_options(parser):
     group.add_argument("--save_steps", type=positive, help="also save a resumable state every so many steps")
     group.add_argument("--keep_states", type=positive, default=2, help="resumable states to keep")
     group.add_argument("--resume", nargs="?", const="newest", metavar="STATE",
-                       help="continue this run from its newest complete state, or from the one named")  # fmt: skip
+                       help="continue this run from its newest complete state, or from the one named; "
+                            "auto: continue if there is a state, else start")  # fmt: skip
     group.add_argument("--val_steps", type=positive, help="also validate every so many steps")
     group.add_argument("--best_metric", default="auto", choices=("auto", "loss", *METRICS),
                        help="what weights_best follows; auto: abs_rel, or loss without ground truth")  # fmt: skip
@@ -239,6 +256,7 @@ class LiteMonoOptions:
         problems = [UserError(*problem) for problem in contradictions(options)]
         if problems:
             raise UserErrors(problems)
+        self.parser.tell_repeated(argv)
         return options
 
 
@@ -249,6 +267,12 @@ def contradictions(opt):
             value = getattr(opt, name)
             nearest = max(32, round(value / 32) * 32)
             yield f"--{name} is not a multiple of 32", value, f"use {nearest}, for example"
+        elif getattr(opt, name) > LARGEST_SIDE:
+            yield f"--{name} is larger than any image here", getattr(opt, name), f"use {LARGEST_SIDE} at most"
+    if opt.num_workers > MOST_WORKERS:
+        yield "--num_workers is beyond reason", opt.num_workers, f"use one for each core, {MOST_WORKERS} at most"
+    if opt.seed >= 2**32:
+        yield "--seed is too large", opt.seed, "use a number below 4294967296"
     if len(opt.lr) != 6:
         yield ("--lr takes six numbers", f"{len(opt.lr)} given",
                "give max min cycle for depth, then for pose: 0.0001 5e-6 31 0.0001 1e-5 31")  # fmt: skip
@@ -257,7 +281,7 @@ def contradictions(opt):
             if not (0 <= low <= high < math.inf and 1 <= cycle < math.inf and cycle == int(cycle)):
                 yield (f"--lr of {name} is out of range", f"{high} {low} {cycle}",
                        "max must be at least min, min at least 0, the cycle a whole number of epochs")  # fmt: skip
-    if not 0 < opt.min_depth < opt.max_depth:
+    if not (0 < opt.min_depth < opt.max_depth < math.inf):
         yield "--min_depth must lie between 0 and --max_depth", f"{opt.min_depth} {opt.max_depth}", "use 0.1 and 100"
     if not opt.scales or sorted(set(opt.scales)) != sorted(opt.scales) or not set(opt.scales) <= {0, 1, 2}:
         yield "--scales takes different numbers of 0 1 2", " ".join(map(str, opt.scales)), "use --scales 0 1 2"

@@ -25,11 +25,13 @@ def main(argv=None):
     from trainer import Trainer
     from training.data import find_split
     from training.run import distributed
+    from training.run.failures import one_line
     from training.run.interruption import Interrupted
 
     find_split(opt)  # before the pose network's weights are fetched
     try:
-        Trainer(opt).train()
+        with one_line():
+            Trainer(opt).train()
     except Interrupted as stop:
         print(stop)
         return stop.exit_code

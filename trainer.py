@@ -11,7 +11,9 @@ import torch
 
 from checkpointing.files import write_state
 from checkpointing.folders import save_networks
+from evaluation.cost import network_cost
 from losses.objective import Objective, compute_losses
+from options import FREE_ON_RESUME
 from system.errors import UserError
 from system.files import replacing_folder, sweep, write_json
 from training.alarms import Alarms, startup_notices, watch
@@ -20,9 +22,9 @@ from training.model import DepthAndMotion
 from training.optimisation import Optimisation
 from training.run import distributed as process_group
 from training.run import states as states
-from training.run.failures import own_folder, stop_unless_finite
+from training.run.failures import one_line, own_folder, stop_unless_finite
 from training.run.folder import RunFolder
-from training.run.identity import check_identity
+from training.run.identity import check_identity, identity
 from training.run.interruption import Interrupted, Interruption
 from training.run.log import RunLog
 from training.run.precision import (
@@ -39,14 +41,6 @@ from training.validation import choose_metric, is_better, protocol_for, validate
 log = logging.getLogger(__name__)
 
 WATCH_STEPS = 50  # steps between looks at the alarms' numbers
-
-# What has to be the same for a resumed run to be the run that was interrupted.
-IDENTITY = (
-    "model", "dataset", "height", "width", "frame_ids", "use_stereo", "scales", "batch_size", "grad_accum", "seed",
-    "lr", "weight_decay", "drop_path", "num_layers", "pose_model_type", "pose_model_input", "predictive_mask", "amp",
-    "sync_bn", "v1_multiscale", "avg_reprojection", "disable_automasking", "no_ssim", "disparity_smoothness",
-    "min_depth", "max_depth", "jitter_per_image",
-)  # fmt: skip
 
 
 class Trainer:
@@ -95,7 +89,7 @@ class Trainer:
             losses = torch.compile(compute_losses)
         if self.processes.count > 1:
             ids = [self.processes.local_rank] if self.device.type == "cuda" else None
-            network = torch.nn.parallel.DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
+            network = torch.nn.parallel.DistributedDataParallel(network, device_ids=ids, forward_sync_buffers=False)
         return network, losses
 
     # --- one step --------------------------------------------------------------------------------------------------
@@ -160,7 +154,8 @@ class Trainer:
             UserError: data, folders or states are not as they have to be, or a number was not finite.
             Interrupted: a signal asked to stop; the state is saved.
         """
-        self.data = TrainingData(self.opt, self.objective, self.processes, self.device)
+        with one_line(self._where):
+            self.data = TrainingData(self.opt, self.objective, self.processes, self.device)
         with own_folder(self.run, self.processes, self._where), Interruption() as self.interruption:
             self._begin()
             while self.epoch < self.opt.num_epochs and not self._is_over():
@@ -173,7 +168,8 @@ class Trainer:
 
     def _begin(self):
         opt, first = self.opt, self.processes.is_first
-        if opt.resume:
+        resumes = self._finds_a_state() if opt.resume == "auto" else bool(opt.resume)
+        if resumes:
             self._resume()
         elif first:
             aside = self.run.set_aside()
@@ -193,10 +189,18 @@ class Trainer:
         log.info("batch of %d on each of %d processes: %d a step, on %s", opt.batch_size, self.processes.count,
                  opt.batch_size * opt.grad_accum * self.processes.count, device)  # fmt: skip
         log.info("run folder %s", self.run.path)
-        if opt.save_start and not opt.resume:
+        if opt.profile:
+            self._tell_cost()
+        if opt.save_start and not resumes:
             self._save_weights(self.run.weights("start"))
         for name, message in startup_notices(opt):
             self.alarms.announce(name, message, self.step)
+
+    def _tell_cost(self):
+        was = self.network.training
+        encoder, depth = self.models["encoder"].eval(), self.models["depth"].eval()
+        log.info("%s", network_cost(encoder, depth, self.opt.height, self.opt.width))
+        self.network.train(was)
 
     def _run_epoch(self):
         self.optimisation.set_epoch(self.epoch)
@@ -298,11 +302,13 @@ class Trainer:
 
     def _identity(self):
         """What has to be equal in the run that resumes, as plain values."""
-        identity = {name: getattr(self.opt, name) for name in IDENTITY}
-        identity["dilations"] = [list(stage) for stage in self.models["encoder"].dilations]
-        identity["processes"] = self.processes.count
-        identity["use of a cache"] = bool(self.opt.cache)  # jitter then runs on the device, equal up to rounding
-        return identity | {f"{part} split": digest for part, (_, _, digest) in self.data.record().items()}
+        facts = {
+            "dilations": [list(stage) for stage in self.models["encoder"].dilations],
+            "processes": self.processes.count,
+            "use of a cache": bool(self.opt.cache),  # jitter then runs on the device, equal up to rounding
+        }
+        facts |= {f"{part} split": digest for part, (_, _, digest) in self.data.record().items()}
+        return identity(self.opt, FREE_ON_RESUME, **facts)
 
     def _save_state(self):
         everyones_chance = self.processes.gather(random_states(self.device))
@@ -317,12 +323,17 @@ class Trainer:
                 "random": everyones_chance,
             })  # fmt: skip
 
+    def _finds_a_state(self):
+        """Whether there is something to continue, as the first process sees it."""
+        return self.processes.from_first(bool(self.states.paths()))
+
     def _resume(self):
-        if self.opt.resume == "newest":
+        if self.opt.resume in ("newest", "auto"):
             path, state = self.states.newest()
         else:
             path, state = self.opt.resume, states.read(self.opt.resume)
-        check_identity(self._identity(), state["identity"])
+        way_out = f"start a new run from its weights: --load_weights_folder {self.run.weights('best')}, no --resume"
+        check_identity(self._identity(), state["identity"], way_out)
         self.network.networks.load_state_dict(state["networks"])
         self.optimisation.load_state_dict(state["optimisation"])
         self.data.bad_samples.count = state["bad_samples"]

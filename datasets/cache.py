@@ -1,4 +1,4 @@
-"""Frames decoded and resized once: a file of raw bytes at scale 0 that every process maps, on disk or in memory.
+"""Frames decoded and resized once: a file of raw bytes at scale 0 that every process reads, on disk or in memory.
 
 A cache holds each frame that the lines of some data sets touch, (3, height, width) uint8, losslessly. Below the folder
 that the user names, each combination of data, split and size has a folder of its own: frames.u8 (the frames one after
@@ -9,6 +9,7 @@ in memory.
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import logging
@@ -17,6 +18,7 @@ import shutil
 import zlib
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from system import files
@@ -26,6 +28,7 @@ from system.progress import Progress
 RAM = "ram"
 VERSION = 1  # of the files; another number means: build again
 FRAMES, INDEX, ABOUT = "frames.u8", "index.npz", "about.json"
+INDEX_NAMES = ("crc", "readable", "stamps")
 CHECKED = 64  # frames whose checksum is tried when a cache is opened
 COMPARED = 16  # frames with a newer file that are decoded and compared
 GIGABYTE = 1e9
@@ -76,24 +79,53 @@ class FrameCache:
 
 
 class CachedFrames:
-    """What a data set keeps of a cache: which of its frames lies where. Maps the file in each process anew."""
+    """What a data set keeps of a cache: which of its frames lies where. Opens the file in each process anew.
+
+    It is read and not mapped: where a mapped file is cut off, or its disk fails, the process dies of a signal.
+    """
 
     def __init__(self, path, shape, rows, frame_idxs):
         self.path, self.shape, self.rows = path, shape, rows
         self.columns = {frame: column for column, frame in enumerate(frame_idxs)}
-        self._map = None
+        self._file, self._process = None, None
 
     def read(self, index, frame):
-        """Return the (3, height, width) uint8 view of a line's frame, or None where the cache has none."""
+        """Return the (3, height, width) uint8 values of a line's frame, or None where the cache has none.
+
+        Raises:
+            UserError: the file is shorter than it was, gone, or cannot be read.
+        """
         row = self.rows[index, self.columns[frame]]
         if row < 0:
             return None
-        if self._map is None:
-            self._map = np.memmap(self.path, np.uint8, "r", shape=self.shape)
-        return self._map[row]
+        values = np.empty(self.shape[1:], np.uint8)
+        try:
+            if self._process != os.getpid():
+                self._file, self._process = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC), os.getpid()
+            whole = _read_at(self._file, memoryview(values).cast("B"), int(row) * values.nbytes)
+        except OSError as error:
+            raise from_os_error(error, self.path) from error
+        if not whole:
+            fix = "delete its folder (it is built again), and continue with --resume"
+            raise UserError("the cache was cut off while it was in use", self.path, fix)
+        return values
 
     def __getstate__(self):
-        return self.__dict__ | {"_map": None}
+        return self.__dict__ | {"_file": None, "_process": None}
+
+    def __del__(self):
+        if getattr(self, "_file", None) is not None and self._process == os.getpid():
+            os.close(self._file)
+
+
+def _read_at(file, view, offset):
+    """Fill `view` from `offset` on; return whether the file reaches that far."""
+    while view:
+        count = os.preadv(file, [view], offset)
+        if not count:
+            return False
+        view, offset = view[count:], offset + count
+    return True
 
 
 class Recipe:
@@ -185,7 +217,13 @@ def _fill(recipe, path, workers, quiet):
         "readable": np.zeros(len(recipe.frames), bool),
         "stamps": np.full((len(recipe.frames), 2), -1, np.int64),
     }
-    loader = DataLoader(_Writer(recipe, path), batch_size=8, num_workers=workers, collate_fn=list)
+    loader = DataLoader(
+        _Writer(recipe, path),
+        batch_size=8,
+        num_workers=workers,
+        collate_fn=list,
+        generator=torch.Generator(),  # else it would draw from training's own generator, and only where it builds
+    )
     with Progress("cache", len(recipe.frames), "frames", quiet) as progress:
         for results in loader:
             for row, crc, readable, stamp in results:
@@ -276,32 +314,43 @@ def _check(folder, recipe):
         with open(os.path.join(folder, ABOUT), encoding="utf-8") as file:
             about = json.load(file)
         with np.load(os.path.join(folder, INDEX), allow_pickle=False) as content:
-            index = {name: content[name] for name in ("crc", "readable", "stamps")}
+            index = {name: content[name] for name in INDEX_NAMES}
         size = os.path.getsize(os.path.join(folder, FRAMES))
     except Exception as error:  # damage shows in any way; whatever it is, the cache is built again
         return None, f"damaged ({error})"
-    if about != recipe.about or any(len(values) != len(recipe.frames) for values in index.values()):
+    count = len(recipe.frames)
+    if about != recipe.about or [index[name].shape for name in INDEX_NAMES] != [(count,), (count,), (count, 2)]:
         return None, "made of something else"
+    if any(index[name].dtype.kind not in "biu" for name in INDEX_NAMES):
+        return None, "damaged (an index of another kind)"
+    index["readable"] = index["readable"].astype(bool)
     if size != recipe.bytes:
         return None, "of the wrong size"
     if recipe.frames:
-        frames = np.memmap(os.path.join(folder, FRAMES), np.uint8, "r", shape=recipe.shape)
+        stored = functools.partial(_stored, os.path.join(folder, FRAMES), recipe.frame_bytes)
         readable = np.flatnonzero(index["readable"])
-        if any(zlib.crc32(frames[row].tobytes()) != index["crc"][row] for row in _some(readable, CHECKED)):
+        if any(zlib.crc32(stored(row)) != index["crc"][row] for row in _some(readable, CHECKED)):
             return None, "damaged (a checksum differs)"
-        if _sources_changed(recipe, index, frames):
+        if _sources_changed(recipe, index, stored):
             return None, "older than the images"
     return index, None
 
 
-def _sources_changed(recipe, index, frames):
+def _stored(path, frame_bytes, row):
+    """Return a frame's bytes, fewer where the file is cut off."""
+    with open(path, "rb") as file:
+        file.seek(int(row) * frame_bytes)
+        return file.read(frame_bytes)
+
+
+def _sources_changed(recipe, index, stored):
     """Whether images differ from what was cached. Files that are gone, or were merely copied, do not."""
     stamps = np.array([recipe.stamp(row) for row in range(len(recipe.frames))], dtype=np.int64)
     touched = np.flatnonzero((stamps != index["stamps"]).any(1) & (stamps[:, 0] >= 0))
     if not index["readable"][touched].all():
         return True
     try:
-        return any(not np.array_equal(recipe.pixels(row), frames[row]) for row in _some(touched, COMPARED))
+        return any(recipe.pixels(row).tobytes() != stored(row) for row in _some(touched, COMPARED))
     except UserError:
         return True
 

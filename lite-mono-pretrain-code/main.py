@@ -15,11 +15,13 @@ def main(argv=None):
     opt = parse(argv)
     from pretrainer import Pretrainer
     from training.run import distributed
+    from training.run.failures import one_line
     from training.run.interruption import Interrupted
 
     try:
-        pretrainer = Pretrainer(opt)
-        pretrainer.evaluate() if opt.eval else pretrainer.train()
+        with one_line():
+            pretrainer = Pretrainer(opt)
+            pretrainer.evaluate() if opt.eval else pretrainer.train()
     except Interrupted as stop:
         print(stop)
         return stop.exit_code

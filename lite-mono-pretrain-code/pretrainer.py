@@ -23,7 +23,7 @@ from training.run import distributed as process_group
 from training.run import failures
 from training.run import states as states
 from training.run.folder import RunFolder
-from training.run.identity import check_identity
+from training.run.identity import check_identity, identity
 from training.run.interruption import Interrupted, Interruption
 from training.run.loading import BadSamples, grouped
 from training.run.log import RunLog
@@ -269,9 +269,8 @@ class Pretrainer:
 
     def _identity(self):
         """What has to be equal in the run that resumes, as plain values."""
-        identity = {name: value for name, value in vars(self.opt).items() if name not in FREE}
-        identity["processes"] = self.processes.count
-        return identity | {"training images": digest(self.data.train_set.reader)}
+        facts = {"processes": self.processes.count, "training images": digest(self.data.train_set.reader)}
+        return identity(self.opt, FREE, **facts)
 
     def _save_state(self):
         everyones_chance = self.processes.gather(random_states(self.device))
@@ -290,11 +289,7 @@ class Pretrainer:
         path, state = (self.opt.resume, self._read_state()) if self.opt.resume else self.states.newest()
         if "training images" not in state.get("identity", {}):
             raise UserError("not a state of a pre-training run", path, "name a state_*.pt of the output folder")
-        try:
-            check_identity(self._identity(), state["identity"])
-        except UserError as problem:
-            fix = f"{problem.fix} with --auto_resume false"
-            raise UserError(problem.what, f"{path}: {problem.which}", fix) from problem
+        check_identity(self._identity(), state["identity"], way_out="start a new run with --auto_resume false")
         self.learner.load_state_dict(state)
         self.epoch, self.step_in_epoch = state["progress"]
         self.best, self.history = state["best"], state["history"]

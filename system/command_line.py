@@ -6,15 +6,27 @@ Programming mistakes are not caught: they keep their traceback. Options that tak
 """
 
 import argparse
+import contextlib
 import functools
 import logging
 import math
+import os
+import signal
 import sys
 
-from system.errors import ADVICE, UserError, from_os_error
+from system import output
+from system.errors import ADVICE, UserError, UserErrors, from_os_error
+from system.openmp import spin_briefly
 
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+STARTED_BY = os.getppid()  # noted early: the process that started this one may die while torch is loaded
+
+log = logging.getLogger(__name__)
+
+
+class Stopped(SystemExit):
+    """A signal asked the process to end: what is half done is undone on the way out."""
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -32,6 +44,37 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("formatter_class", _Help)
         super().__init__(allow_abbrev=False, **settings)
 
+    def parse_known_args(self, args=None, namespace=None):
+        args = [os.fspath(each) for each in (sys.argv[1:] if args is None else args)]
+        options, rest = super().parse_known_args(args, namespace)
+        if problems := list(self._unusable(options)):
+            raise UserErrors(problems)
+        return options, rest
+
+    def _unusable(self, options):
+        """Yield a `UserError` for every text among the options that is empty or that no file could be called."""
+        for action in self._actions:
+            value = getattr(options, action.dest, None)
+            for text in value if isinstance(value, list) else [value]:
+                name = max(action.option_strings, key=len, default=action.dest)
+                if text == "" and action.default != "":
+                    yield UserError(f"{name} is empty", "''", "give a value, or leave the option out")
+                if isinstance(text, str) and "\0" in text:
+                    yield UserError(f"{name} holds a zero byte", ascii(text), "give a name without it")
+
+    def tell_repeated(self, args=None):
+        """Say in the log which options were given more than once with different values, and which value counts."""
+        given = {}
+        words = sys.argv[1:] if args is None else list(map(os.fspath, args))
+        for place, word in enumerate(words):
+            name, equals, value = word.partition("=")
+            if name.startswith("--") and name != "--":
+                after = [value] if equals else words[place + 1 : _next_option(words, place + 1)]
+                given.setdefault(name, []).append(after)
+        for name, values in given.items():
+            if any(value != values[-1] for value in values):
+                log.info("%s is given %d times: the last counts, %s", name, len(values), " ".join(values[-1]))
+
     def error(self, message):
         what, _, which = message.partition(": ")
         raise UserError(what, which or " ", f"see python {self.prog} --help")
@@ -40,6 +83,10 @@ class Parser(argparse.ArgumentParser):
     def flag(group, name, default=False, help=""):
         """Add a yes-or-no option that also stands bare."""
         group.add_argument(f"--{name}", nargs="?", const=True, default=default, type=boolean, metavar="BOOL", help=help)
+
+
+def _next_option(words, start):
+    return next((place for place in range(start, len(words)) if words[place].startswith("--")), len(words))
 
 
 def boolean(text):
@@ -61,10 +108,8 @@ def whole(text):
 
 
 def _whole(text, least):
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
+    plain = text.isascii() and text.isdigit() and len(text) < 20  # +5, 1_000 and a number of 5000 digits are slips
+    value = int(text) if plain else least - 1
     if value < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
     return value
@@ -86,23 +131,52 @@ def command(main):
 
     @functools.wraps(main)
     def guarded(argv=None):
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+        output.prepare_streams()
+        spin_briefly()
+        logging.basicConfig(level=logging.INFO, handlers=[output.OutputHandler()])
+        code, problem = EXIT_USER_ERROR, None
         try:
-            return main(argv) or 0
+            with _ending_signals():
+                code = main(argv) or 0
         except UserError as error:
             problem = error
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
-            return EXIT_INTERRUPTED
+            code = EXIT_INTERRUPTED
+        except Stopped as stop:
+            print(f"stopped by {signal.Signals(stop.code - 128).name}", file=sys.stderr)
+            code = stop.code
         except BrokenPipeError:  # the reader of our output (head, less) has left: nothing to say to it
-            sys.stderr.close()
-            return EXIT_USER_ERROR
+            pass
         except OSError as error:
             if error.errno not in ADVICE:
                 raise
             problem = from_os_error(error)
-        for each in getattr(problem, "problems", [problem]):
+        unwritten = output.flush()
+        if unwritten is not None and code == 0:
+            code = EXIT_USER_ERROR
+            problem = None if isinstance(unwritten, BrokenPipeError) else output.unwritable(unwritten)
+        for each in getattr(problem, "problems", [problem] if problem else []):
             print(f"error: {each}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return code
 
     return guarded
+
+
+@contextlib.contextmanager
+def _ending_signals():
+    """Let SIGTERM and SIGHUP end the process by an exception, so that everything on the way out is tidied up."""
+
+    def stop(signum, frame):
+        raise Stopped(128 + signum)
+
+    before = {}
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        with contextlib.suppress(ValueError):  # only the main thread may listen
+            if signal.getsignal(signum) == signal.SIG_DFL:  # nohup has a say, and so has who calls this as a function
+                before[signum] = signal.signal(signum, stop)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -36,8 +36,8 @@ ADVICE = {
     errno.ENOSPC: ("the disk is full", "free some space or choose another folder, then run the command again"),
     errno.EDQUOT: ("the disk quota is used up", "free some space or choose another folder, then run the command again"),
     errno.EROFS: ("the file system is read-only", "choose a folder that can be written to"),
-    errno.EACCES: ("permission denied", "choose a folder you may write to, or change its permissions"),
-    errno.EPERM: ("permission denied", "choose a folder you may write to, or change its permissions"),
+    errno.EACCES: ("permission denied", "change its permissions, or choose another place"),
+    errno.EPERM: ("permission denied", "change its permissions, or choose another place"),
     errno.ENOENT: ("no such file or folder", "check the path"),
     errno.ENOTDIR: ("a part of the path is not a folder", "check the path"),
     errno.EEXIST: ("a file stands where a folder is expected", "move it away or choose another folder"),
@@ -45,11 +45,21 @@ ADVICE = {
     errno.ENAMETOOLONG: ("the path is too long", "choose a shorter one"),
     errno.ELOOP: ("the path leads in a circle of links", "check the path"),
     errno.EMFILE: ("too many open files", "raise the limit (ulimit -n) or use fewer workers"),
+    errno.ENFILE: ("too many open files on this machine", "close other programs or use fewer workers"),
+    errno.EAGAIN: ("no more processes or threads can be started", "raise the limit (ulimit -u) or use fewer workers"),
+    errno.ENOMEM: ("the memory is full", "close other programs, use fewer workers or a smaller batch"),
+    errno.EFBIG: ("a file grows beyond what this process may write", "raise the limit (ulimit -f)"),
+    errno.ENAMETOOLONG: ("the path is too long", "choose a shorter one"),
+    errno.ELOOP: ("links that lead in a circle", "check the path"),
+    errno.EXDEV: ("a rename across file systems", "keep a run's folders on one file system"),
+    errno.EPIPE: ("nobody reads the output any more", "send it to a file"),
+    errno.ESTALE: ("the network file system has lost the file", "mount it again, then run the command again"),
     errno.EIO: ("the disk reports an input/output error", "check the disk"),
 }
 
 
 def from_os_error(error, path=None):
     """Return the `UserError` that says what an OSError means for the user; `path` where the error names none."""
-    what, fix = ADVICE.get(error.errno, (error.strerror or type(error).__name__, "check the path and the disk"))
+    said = error.strerror or str(error) or type(error).__name__
+    what, fix = ADVICE.get(error.errno, (said, "check the path and the disk"))
     return UserError(what, path or error.filename or "unnamed file", fix)

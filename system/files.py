@@ -175,7 +175,7 @@ def write_bytes(path, data):
 
 def write_text(path, text):
     """Write `text` as UTF-8 to `path`, whole or not at all."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="backslashreplace"))  # names that are no UTF-8 hold such letters
 
 
 def write_json(path, value):

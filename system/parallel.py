@@ -11,6 +11,11 @@ def available_cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def default_workers(most=12):
+    """Return how many processes should load data: one for each core, shared with the run's others here, 1 to `most`."""
+    return max(1, min(most, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+
 def map_in_order(function, items, workers=None):
     """Yield function(item) for every item, in order, computed in threads a few items ahead of the consumer.
 

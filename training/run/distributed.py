@@ -4,12 +4,21 @@ import contextlib
 import datetime
 import logging
 import os
+import signal
+import sys
+import threading
+import time
+import warnings
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 
+from system.command_line import EXIT_USER_ERROR, STARTED_BY
+from system.errors import UserError
+
 TIMEOUT = datetime.timedelta(minutes=30)
+ORPHAN_LOOKS, ORPHAN_PATIENCE = 2.0, 30.0  # seconds between looks for torchrun; from its end to this process's
 
 
 class Processes(NamedTuple):
@@ -58,18 +67,57 @@ class Processes(NamedTuple):
 
 
 def start(use_cuda):
-    """Join the processes that torchrun started, or stand alone. Call `stop` at the end."""
+    """Join the processes that torchrun started, or stand alone. Call `stop` at the end.
+
+    Raises:
+        UserError: there are fewer GPUs than processes.
+    """
     count = int(os.environ.get("WORLD_SIZE", 1))
     if count == 1:
         return Processes()
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    if use_cuda and local_rank >= torch.cuda.device_count():
+        which = f"LOCAL_RANK {local_rank}, {torch.cuda.device_count()} GPUs"
+        raise UserError("more processes than GPUs on this machine", which, "lower --nproc_per_node, or add --no_cuda")
     if use_cuda:
         torch.cuda.set_device(local_rank)
     if int(os.environ.get("RANK", 0)):  # one voice is enough; warnings come from everybody
         logging.getLogger().setLevel(logging.WARNING)
+    # Gradients of depthwise convolutions are laid out otherwise than their weights, which costs a copy of a few kB.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        threading.Thread(target=_follow_torchrun, daemon=True).start()
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if use_cuda else "gloo", timeout=TIMEOUT)
+        device = {"device_id": torch.device("cuda", local_rank)} if use_cuda else {}
+        with _killable():
+            dist.init_process_group("nccl" if use_cuda else "gloo", timeout=TIMEOUT, **device)
     return Processes(dist.get_rank(), local_rank, count)
+
+
+def _follow_torchrun():
+    """End this process when torchrun is gone: first as if it had been asked to, then whatever it is waiting for."""
+    while os.getppid() == STARTED_BY:
+        time.sleep(ORPHAN_LOOKS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHAN_PATIENCE)
+    print("error: torchrun is gone; this process waited in vain; start all of them again with --resume",
+          file=sys.stderr, flush=True)  # fmt: skip
+    os._exit(EXIT_USER_ERROR)
+
+
+@contextlib.contextmanager
+def _killable():
+    """Let SIGTERM and SIGHUP kill this process while it waits inside the library, where no handler of ours can run."""
+    before = {}
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        with contextlib.suppress(ValueError):  # only the main thread may listen
+            if callable(signal.getsignal(signum)):
+                before[signum] = signal.signal(signum, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def stop():

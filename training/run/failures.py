@@ -1,49 +1,90 @@
 """How a run fails: what its surroundings did to it, and numbers that are not finite, as one line each."""
 
 import contextlib
+import os
 
 import torch
 
 from system.errors import UserError, from_os_error
 from system.files import write_json
+from training.run.loading import ending_workers
+
+_SHARED_MEMORY = ("bus error", "shared memory", "/torch_", "shm")
+_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory")
+_GPU = ("cuda error", "cudnn error", "cublas", "cufft", "cusolver", "device-side assert", "hip error")
+_PEERS = ("connection closed by peer", "connection reset", "gloo", "nccl", "broken pipe", "socket timeout",
+          "wait timeout")  # fmt: skip
+
+
+@contextlib.contextmanager
+def one_line(where=lambda: "at the start"):
+    """Put what the surroundings do to a run into one line, and let no process of its loaders outlive it.
+
+    Args:
+        where: function that says where the run is, such as "rank 0 at step 12".
+
+    Raises:
+        UserError: disk or memory do not play along, a loader's process died, or another process of the run is gone.
+    """
+    try:
+        with ending_workers():
+            yield
+    except (RuntimeError, MemoryError) as error:
+        problem = outside_cause(error, where(), int(os.environ.get("WORLD_SIZE", 1)))
+        if problem is None:
+            raise
+        raise problem from error
+    except BrokenPipeError:
+        raise  # of the output; see `system.command_line`
+    except OSError as error:
+        raise from_os_error(error, None if error.filename else where()) from error
 
 
 @contextlib.contextmanager
 def own_folder(run, processes, where):
-    """Hold the run's folder, and put what the surroundings do to it into one line.
+    """Hold the run's folder, and fail as `one_line`.
 
     Args:
-        run: `run_folder.RunFolder`.
-        processes: `processes.Processes`.
-        where: function that says where the run is, such as "rank 0 at step 12".
+        run: `folder.RunFolder`.
+        processes: `distributed.Processes`.
+        where: as `one_line`.
 
     Raises:
-        UserError: the folder is taken, disk or memory do not play along, or another process is gone.
+        UserError: the folder is taken, or as `one_line`.
     """
-    if processes.is_first:
-        run.lock()
-    try:
-        yield
-    except RuntimeError as error:
-        problem = outside_cause(error, where(), processes.count)
-        if problem is None:
-            raise
-        raise problem from error
-    except OSError as error:
-        raise from_os_error(error, run.path) from error
-    finally:
-        run.unlock()
+    with one_line(where):
+        if processes.is_first:
+            run.lock()
+        try:
+            yield
+        finally:
+            run.unlock()
 
 
 def outside_cause(error, where, processes):
-    """Return the `UserError` behind a RuntimeError that a run's surroundings caused, or None; `processes`: how many."""
+    """Return the `UserError` behind an error that a run's surroundings caused, or None; `processes`: how many."""
+    text = str(error).strip()
+    said = text.splitlines()[-1].strip() if text else type(error).__name__
+    lower = text.lower()
     if isinstance(error, torch.OutOfMemoryError):
         return UserError(
             "the GPU's memory is full", where, "lower --batch_size and accumulate more batches, or --amp bf16"
         )
-    if "DataLoader worker" in str(error):
-        return UserError("a process that loads data has died", f"{where}: {error}",
+    if "too many open files" in lower or "ancdata" in lower:
+        return UserError("too many open files", where, "raise the limit (ulimit -n) or lower --num_workers")
+    if "dataloader worker" in lower and any(word in lower for word in _SHARED_MEMORY) or "/torch_" in lower:
+        fix = "enlarge /dev/shm (docker run --shm-size=8g) or lower --num_workers, and continue with --resume"
+        return UserError("the shared memory of the processes that load data is full", f"{where}: /dev/shm", fix)
+    if "dataloader worker" in lower:
+        return UserError("a process that loads data has died", f"{where}: {said}",
                          "memory may be short: lower --num_workers, and continue with --resume")  # fmt: skip
+    if isinstance(error, MemoryError) or any(word in lower for word in _MEMORY):
+        return UserError("the memory is full", f"{where}: {said[:200]}", "lower --batch_size or --num_workers")
+    if isinstance(error, torch.AcceleratorError) or any(word in lower for word in _GPU):
+        return UserError("the GPU reports an error", f"{where}: {text.splitlines()[0][:200]}",
+                         "see the system log (dmesg) for the driver, and continue with --resume")  # fmt: skip
+    if "can't start new thread" in lower:
+        return UserError("no more threads can be started", where, "raise the limit (ulimit -u) or lower --num_workers")
     if processes > 1 and is_lost_peer(error):
         return UserError("another process of this run is gone", where,
                          "see its own message; start all of them again with --resume")  # fmt: skip
@@ -55,9 +96,7 @@ def is_lost_peer(error):
     if isinstance(error, torch.distributed.DistError):
         return True
     text = str(error).lower()
-    return any(
-        word in text for word in ("connection closed by peer", "connection reset", "gloo", "nccl", "broken pipe")
-    )
+    return any(word in text for word in _PEERS)
 
 
 def stop_unless_finite(what, value, path, report):

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask a run to stop after the step at hand; a second SIGINT stops it at once."""
+"""SIGTERM, SIGHUP and SIGINT ask a run to stop after the step at hand; a second SIGINT stops it at once."""
 
 import contextlib
 import signal
@@ -21,7 +21,9 @@ class Interruption:
         self._before = {}
 
     def __enter__(self):
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            if signal.getsignal(signum) == signal.SIG_IGN:  # nohup, or a shell's background job
+                continue
             with contextlib.suppress(ValueError):  # only the main thread may listen; elsewhere nobody sends
                 self._before[signum] = signal.signal(signum, self._remember)
         return self

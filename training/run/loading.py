@@ -1,8 +1,11 @@
 """Batches in a repeatable order: shuffled by seed and epoch, shared between processes, resumable inside an epoch."""
 
+import contextlib
 import logging
+import multiprocessing
 import signal
 import time
+import warnings
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -66,6 +69,11 @@ class Guarded(Dataset):
             return {**self.dataset[index], "index": index[1] if isinstance(index, tuple) else index}
         except UserError as problem:
             return BadSample(problem)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a decoder or a transform makes of odd content
+            said = f"item {index}: {type(error).__name__}: {error}"
+            return BadSample(UserError("a sample that cannot be prepared", said, "look at its images"))
 
 
 def collate(items):
@@ -100,8 +108,12 @@ class BadSamples:
 
 
 def make_loader(dataset, workers, device, batch_sampler=None, batch_size=None):
-    """Return a DataLoader of guarded items: batches of `batch_sampler`, or of `batch_size` in order."""
+    """Return a DataLoader of guarded items: batches of `batch_sampler`, or of `batch_size` in order.
+
+    Use it inside `ending_workers`: its processes do not end by themselves when training fails.
+    """
     how = {"batch_sampler": batch_sampler} if batch_sampler is not None else {"batch_size": batch_size}
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # as many as were asked for
     return DataLoader(
         Guarded(dataset),
         generator=torch.Generator().manual_seed(0),  # else each iterator would draw from training's own generator
@@ -119,11 +131,44 @@ def _quiet_worker(_):
     """A worker decodes with one thread and leaves interruption to the main process.
 
     Clusters send SIGTERM to every process of a job; a worker that died of it would take the run down before its
-    state is saved. Workers end by themselves when the main process does.
+    state is saved. Workers end by themselves when the main process is gone.
     """
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def ending_workers():
+    """Kill, on the way out, every process that was started inside: none of them owns anything that could be lost.
+
+    They ignore SIGTERM, so the interpreter's exit would wait for them for ever; and one that reads from a dead network
+    file system would not answer any polite request.
+    """
+    before = set(multiprocessing.active_children())
+    try:
+        yield
+    finally:
+        with _deaf_to_their_end():
+            started = [each for each in multiprocessing.active_children() if each not in before]
+            for process in started:
+                process.kill()
+            for process in started:
+                process.join(5)
+
+
+@contextlib.contextmanager
+def _deaf_to_their_end():
+    """torch raises an error in the main thread when a loader's process dies of a signal; here it is meant to."""
+    try:
+        listener = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, listener)
 
 
 def grouped(loader, size, bad_samples):

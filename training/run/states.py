@@ -14,7 +14,7 @@ import re
 import torch
 
 from system.errors import UserError
-from system.files import replacing, sweep
+from system.files import refuse_unless_regular, replacing, sweep
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +39,16 @@ def read(path):
     Raises:
         UserError: it is missing, truncated, altered or of another kind.
     """
+    refuse_unless_regular(path, "name a state_*.pt of this program")
     try:
         with open(path, "rb") as file:
-            magic, digest, payload = file.read(len(MAGIC)), file.read(32), file.read()
+            magic = file.read(len(MAGIC))
+            if magic != MAGIC:
+                raise UserError("not a resumable state", path, "name a state_*.pt of this program")
+            digest, payload = file.read(32), file.read()
     except OSError as error:
-        raise UserError("the state cannot be read", path, "name another state, or start without --resume") from error
-    if magic != MAGIC:
-        raise UserError("not a resumable state", path, "name a state_*.pt of this program")
+        raise UserError("the state cannot be read", f"{path}: {error.strerror}",
+                        "name another state, or start without --resume") from error  # fmt: skip
     if hashlib.sha256(payload).digest() != digest:
         raise UserError("the state is truncated or altered", path, "name an older state")
     try:
