@@ -7,6 +7,7 @@ import argparse
 import math
 import os
 
+from checkpointing.published import ENCODERS
 from evaluation import ALIGNMENTS, METRICS
 from networks.model_table import MODELS
 from system.command_line import Parser, positive, whole
@@ -66,7 +67,8 @@ def command_line(name):
     for option, value in RECIPES[name].items():
         words.append(f"--{option} {' '.join(map(str, value)) if isinstance(value, list) else value}")
     if not name.endswith("_scratch"):
-        words.append(f"--mypretrain {RECIPES[name]['model']}_imagenet")
+        published = f"{RECIPES[name]['model']}_imagenet"
+        words.append(f"--mypretrain {published if published in ENCODERS else 'WEIGHTS'}")
     return " ".join(words)
 
 

@@ -42,7 +42,6 @@ DEFAULTS = {
     "pose_model_input": "pairs",
     "pose_model_type": "separate_resnet",
     "no_cuda": False,
-    "num_workers": 12,
     "load_weights_folder": None,
     "models_to_load": ["encoder", "depth", "pose_encoder", "pose"],
     "log_frequency": 250,
@@ -161,10 +160,54 @@ def test_a_recipe_sets_options_that_can_be_given_differently(name):
     opt = parse("--recipe", name)
     assert all(getattr(opt, key) == value for key, value in RECIPES[name].items())
     assert parse("--recipe", name, "--batch_size", 3).batch_size == 3
-    words = [word for word in command_line(name).split()[2:] if word != "WEIGHTS"]
-    words = [word for word in words if word != "--mypretrain"]
-    assert vars(parse(*words)) == {**vars(opt), "recipe": None}
+    printed = parse(*command_line(name).split()[2:])
+    assert {**vars(printed), "mypretrain": None} == {**vars(opt), "recipe": None}
+    if name.endswith("_scratch"):
+        assert printed.mypretrain is None
+    else:  # the smallest has no published encoder
+        assert printed.mypretrain == ("WEIGHTS" if "-tiny" in name else f"{opt.model}_imagenet")
 
 
 def test_options_are_a_namespace():
     assert isinstance(parse(), argparse.Namespace)
+
+
+def test_workers_follow_the_cores_up_to_twelve(monkeypatch):
+    from system import parallel
+
+    for cores, processes, wanted in ((1, 1, 1), (2, 1, 2), (64, 1, 12), (8, 4, 2), (2, 4, 1)):
+        monkeypatch.setattr(parallel, "available_cores", lambda cores=cores: cores)
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        assert parse().num_workers == wanted
+    assert parse("--num_workers", 12).num_workers == 12
+
+
+SLIPS = {
+    "a sign": (("--num_epochs", "+5"), "'+5' is not a whole number of at least 1"),
+    "a billion workers": (("--num_workers", 10**9), "--num_workers is beyond reason; 1000000000; use one for each"),
+    "seed": (("--seed", 2**63), "--seed is too large; 9223372036854775808; use a number below 4294967296"),
+    "height": (("--height", 32 * 10**7), "--height is larger than any image here; 320000000"),
+    "endless depth": (("--max_depth", "inf"), "--min_depth must lie between 0 and --max_depth; 0.1 inf"),
+    "no name": (("--resume", ""), "--resume is empty; ''; give a value, or leave the option out"),
+    "no list": (("--models_to_load", ""), "invalid choice"),
+    "no split": (("--split", ""), "--split is empty"),
+    "zero byte": (("--log_dir", "a\0b"), "--log_dir holds a zero byte; 'a\\x00b'"),
+}
+
+
+@pytest.mark.parametrize("argv, text", SLIPS.values(), ids=SLIPS)
+def test_a_slip_is_named(argv, text):
+    with pytest.raises(UserError) as caught:
+        parse(*argv)
+    assert text in str(caught.value)
+
+
+def test_an_option_given_twice_is_told_and_the_last_counts(caplog):
+    caplog.set_level("INFO")
+    assert parse("--data_path", "A", "--png", "--data_path=B", "--seed", 3, "--seed", 3).data_path == "B"
+    assert caplog.messages == ["--data_path is given 2 times: the last counts, B"]
+
+
+def test_options_that_a_resumed_run_may_change_exist():
+    assert set(options.FREE_ON_RESUME) <= vars(parse()).keys()
+    assert len(set(options.FREE_ON_RESUME)) == len(options.FREE_ON_RESUME)
