@@ -29,7 +29,8 @@ FREE_ON_RESUME = (
     "mypretrain", "load_weights_folder", "models_to_load", "weights_init", "dilations", "recipe", "print_recipe",
     "scheduler_step_size", "num_epochs", "max_steps", "log_dir", "model_name", "log_frequency", "save_frequency",
     "save_start", "save_steps", "keep_states", "resume", "val_steps", "best_metric", "on_bad_sample", "check_data",
-    "check_decode", "profile", "eval_split", "disable_median_scaling", "pred_depth_scale_factor", "ext_disp_to_eval",
+    "check_decode", "profile", "device", "eval_mono", "eval_stereo", "alignment",
+    "eval_split", "disable_median_scaling", "pred_depth_scale_factor", "ext_disp_to_eval",
     "post_process", "save_pred_disps", "no_eval", "eval_out_dir", "csv", "json", "all",
 )  # fmt: skip
 

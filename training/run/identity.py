@@ -11,9 +11,6 @@ def identity(opt, free, **facts):
         free: names of options that may differ: where things lie, how fast they are read, what is written how often.
         facts: what else has to be equal, such as the number of processes.
     """
-    unknown = set(free) - vars(opt).keys()
-    if unknown:
-        raise ValueError(f"free options that do not exist: {sorted(unknown)}")
     return {name: _plain(value) for name, value in vars(opt).items() if name not in free} | facts
 
 
