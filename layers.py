@@ -37,39 +37,52 @@ def disp_to_depth(disp, min_depth, max_depth):
 # --------------------------------------------------------------------------------------------------------------- motion
 
 
+def multiply(first, second):
+    """Return the matrix product of small matrices (..., n, k) and (..., k, m), in full precision on every device.
+
+    Sums of products instead of a matrix-product kernel: GPUs round the inputs of those to ten bits (TF32) or to half
+    precision, which moves the pixels of an identity warp by a fifth of a pixel.
+    """
+    return (first[..., :, :, None] * second[..., None, :, :]).sum(-2)
+
+
 def rot_from_axisangle(vec):
     """Return rotation matrices (B, 4, 4) for axis-angle vectors (B, 1, 3), in radians (Rodrigues' formula)."""
-    angle = vec.norm(dim=2, keepdim=True)  # (B, 1, 1)
-    x, y, z = (vec / (angle + EPSILON))[:, 0].unbind(1)
-    angle = angle[:, 0, 0]
-    cos, sin = angle.cos(), angle.sin()
-    turn = 1 - cos
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
-    rows = (
-        (x * x * turn + cos, x * y * turn - z * sin, z * x * turn + y * sin, zero),
-        (x * y * turn + z * sin, y * y * turn + cos, y * z * turn - x * sin, zero),
-        (z * x * turn - y * sin, y * z * turn + x * sin, z * z * turn + cos, zero),
-        (zero, zero, zero, one),
-    )
-    return torch.stack([torch.stack(row, 1) for row in rows], 1)
+    return rigid_motion(rotation(vec), torch.zeros_like(vec).transpose(1, 2))
 
 
 def get_translation_matrix(translation_vector):
     """Return the 4x4 matrices (B, 4, 4) that translate by vectors (B, 1, 3)."""
     offset = translation_vector.reshape(-1, 3, 1)
-    matrix = torch.eye(4, device=offset.device, dtype=offset.dtype).repeat(offset.shape[0], 1, 1)
-    return torch.cat((matrix[:, :, :3], torch.cat((offset, matrix[:, 3:, 3:]), 1)), 2)
+    return rigid_motion(torch.eye(3, device=offset.device, dtype=offset.dtype).expand(len(offset), 3, 3), offset)
 
 
 def transformation_from_parameters(axisangle, translation, invert=False):
     """Return rigid motions (B, 4, 4) from axis-angle (B, 1, 3) and translation (B, 1, 3).
 
-    The motion is Trans(t) R; with `invert` it is the inverse, R^T Trans(-t).
+    The motion is Trans(t) R; with `invert` it is the inverse, R^T Trans(-t), which is R^T with the offset -R^T t.
     """
-    rotation = rot_from_axisangle(axisangle)
+    return rigid_motion(rotation(axisangle), translation.transpose(1, 2), invert)
+
+
+def rotation(vec):
+    """Return cos(a) I + sin(a) [v]x + (1 - cos(a)) v v^T, (B, 3, 3), of vectors a v (B, 1, 3), v of length one."""
+    angle = vec.norm(dim=2, keepdim=True)  # (B, 1, 1)
+    axis = vec / (angle + EPSILON)
+    x, y, z = axis.unbind(2)
+    zero = torch.zeros_like(x)
+    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), 2).view(-1, 3, 3)
+    cos, identity = angle.cos(), torch.eye(3, device=vec.device, dtype=vec.dtype)
+    return cos * identity + angle.sin() * cross + (1 - cos) * (axis.transpose(1, 2) * axis)
+
+
+def rigid_motion(turn, offset, invert=False):
+    """Return the motion (B, 4, 4) of a rotation (B, 3, 3) followed by an offset (B, 3, 1), or its inverse."""
     if invert:
-        return rotation.transpose(1, 2) @ get_translation_matrix(-translation)
-    return get_translation_matrix(translation) @ rotation
+        turn = turn.transpose(1, 2)
+        offset = -multiply(turn, offset)
+    last = torch.eye(4, device=offset.device, dtype=offset.dtype)[3:].expand(len(offset), 1, 4)
+    return torch.cat((torch.cat((turn, offset), 2), last), 1)
 
 
 # ----------------------------------------------------------------------------------------------------------- projection
@@ -93,11 +106,15 @@ def backproject(depth, inv_K):
         points (B, 4, H*W).
     """
     batch, height, width = depth.shape[0], depth.shape[-2], depth.shape[-1]
-    x, y = pixel_grid(height, width, depth.device, depth.dtype)
-    pixels = torch.stack((x.expand(1, height, width), y.expand(1, height, width), torch.ones_like(x + y)), 1)
-    rays = inv_K[:, :3, :3] @ pixels.reshape(1, 3, -1)
-    points = depth.reshape(batch, 1, -1) * rays
-    return torch.cat((points, torch.ones_like(points[:, :1])), 1)
+    points = depth.reshape(batch, 1, height, width) * pixel_rays(inv_K[:, :3, :3], height, width)
+    return torch.cat((points, torch.ones_like(points[:, :1])), 1).reshape(batch, 4, -1)
+
+
+def pixel_rays(matrix, height, width):
+    """Return matrix (x, y, 1) of every pixel, (..., 3, H, W), for matrices (..., 3, 3)."""
+    x, y = pixel_grid(height, width, matrix.device, matrix.dtype)
+    first, second, third = (column[..., None, None] for column in matrix.unbind(-1))
+    return (first * x + third) + second * y
 
 
 def project(points, K, T, height, width):
@@ -106,19 +123,31 @@ def project(points, K, T, height, width):
     Returns:
         sampling grid (B, H, W, 2) for `grid_sample(align_corners=True)`: -1 and 1 are the centres of the border pixels.
     """
-    camera = (K @ T)[:, :3] @ points
-    pixels = camera[:, :2] / (camera[:, 2:] + EPSILON)
-    return _normalise(pixels.reshape(-1, 2, height, width)).permute(0, 2, 3, 1)
+    columns = (column[..., None] for column in multiply(K, T)[:, :3].unbind(-1))  # (B, 3, 1) each
+    camera = sum(column * row for column, row in zip(columns, points[:, :, None].unbind(1), strict=True))
+    return sampling_grid(camera.reshape(-1, 3, height, width))
 
 
-def _normalise(pixels):
-    height, width = pixels.shape[-2:]
-    size = torch.tensor([width - 1, height - 1], device=pixels.device, dtype=pixels.dtype).view(1, 2, 1, 1)
-    return (pixels / size - 0.5) * 2
+def sampling_grid(points):
+    """Return the grid (..., H, W, 2), as `project` does, of points (..., 3, H, W) in pixels times depth."""
+    height, width = points.shape[-2:]
+    x, y, z = points.unbind(-3)
+    z = z + EPSILON
+    return torch.stack(((x / z / (width - 1) - 0.5) * 2, (y / z / (height - 1) - 0.5) * 2), -1)
 
 
 def warp(image, grid):
-    """Sample `image` (B, C, H, W) bilinearly at `grid` (B, H, W, 2); beyond the border its edge is repeated."""
+    """Sample `image` (B, C, H, W) bilinearly at `grid` (B, H, W, 2); beyond the border its edge is repeated.
+
+    Raises:
+        FloatingPointError: on a CPU, a coordinate is NaN: torch's gradient would then end the process, and its forward
+            pass would make an ordinary pixel of it.
+    """
+    if grid.device.type == "cpu":
+        if torch.compiler.is_compiling():
+            grid = grid.nan_to_num()
+        elif grid.isnan().any():
+            raise FloatingPointError("disparity or motion")
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
@@ -126,29 +155,36 @@ def warp(image, grid):
 
 
 def local_mean(x):
-    """Return the mean over each pixel's 3x3 window, (B, C, H, W), of an image reflected at its border.
-
-    A sum along x, then along y: on a CPU seven times as fast as `avg_pool2d`, which has no vector code for this layout,
-    and torch.compile merges it with its surroundings.
-    """
+    """Return the mean over each pixel's 3x3 window, (B, C, H, W), of an image reflected at its border."""
     padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
+    if x.device.type != "cpu":
+        return F.avg_pool2d(padded, 3, 1)
+    # On a CPU sums of shifted maps take a seventh of the time of `avg_pool2d`, which has no vector code for them.
     rows = padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]
-    return (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]) * (1 / 9)
+    return (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]) / 9
 
 
-def ssim_error(x, y):
+def mean_and_variance(x):
+    """Return mean and variance over each pixel's 3x3 window, (B, C, H, W) each."""
+    mean = local_mean(x)
+    return mean, local_mean(x * x) - mean * mean
+
+
+def ssim_error(x, y, statistics_of_y=None):
     """Return the structural dissimilarity (1 - SSIM) / 2 of two images, per pixel and channel, clamped to [0, 1].
 
     Args:
         x, y: (B, C, H, W) in [0, 1].
+        statistics_of_y: `mean_and_variance(y)`, which several images compared with y can share.
 
     Returns:
         (B, C, H, W). Source: Wang et al. 2004, eq. 13, over 3x3 windows; Godard et al. 2017, eq. 1.
     """
-    mean_x, mean_y = local_mean(x), local_mean(y)
-    product, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
-    numerator = (2 * product + SSIM_C1) * (2 * (local_mean(x * y) - product) + SSIM_C2)
-    denominator = (squares + SSIM_C1) * (local_mean(x * x) + local_mean(y * y) - squares + SSIM_C2)
+    mean_x, variance_x = mean_and_variance(x)
+    mean_y, variance_y = statistics_of_y or mean_and_variance(y)
+    covariance = local_mean(x * y) - mean_x * mean_y
+    numerator = (2 * mean_x * mean_y + SSIM_C1) * (2 * covariance + SSIM_C2)
+    denominator = (mean_x * mean_x + mean_y * mean_y + SSIM_C1) * (variance_x + variance_y + SSIM_C2)
     return ((1 - numerator / denominator) / 2).clamp(0, 1)
 
 

@@ -5,6 +5,7 @@
 
 import contextlib
 import logging
+import math
 import os
 
 import torch
@@ -18,8 +19,8 @@ from system.errors import UserError
 from system.files import replacing_folder, sweep, write_json
 from training.alarms import Alarms, startup_notices, watch
 from training.data import TrainingData
-from training.model import DepthAndMotion
-from training.optimisation import Optimisation
+from training.model import DepthAndMotion, sum_of_motions
+from training.optimisation import Optimisation, numbers_of
 from training.run import distributed as process_group
 from training.run import states as states
 from training.run.failures import one_line, own_folder, stop_unless_finite
@@ -110,7 +111,7 @@ class Trainer:
         return {**outputs, **maps}, losses
 
     def prepare(self, batch):
-        """Move a batch to the device, and do there what its items have left to it."""
+        """Move a batch to the device, and do there what its items have left to it; a prepared one passes through."""
         batch = {
             key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
             for key, value in batch.items()
@@ -118,20 +119,37 @@ class Trainer:
         return self.data.complete(batch) if "flip" in batch else batch
 
     def _optimise(self, batches):
-        """Take one optimiser step on `grad_accum` batches; return the last one's inputs and outputs, and the losses."""
+        """Take one optimiser step on `grad_accum` batches; return the last one's inputs and outputs, and the losses.
+
+        The host waits for the device once, at the end. A step with a number that is not finite is left out on the
+        device itself, so that weights and moments are still those of the step before when the run stops for it.
+        """
         self.optimisation.zero_grad()
-        total = 0.0
+        total = motion = 0
         for index, batch in enumerate(batches):
             last = index == len(batches) - 1
             with contextlib.nullcontext() if last or self.processes.count == 1 else self.wrapped.no_sync():
                 inputs = self.prepare(batch)
-                outputs, losses = self.process_batch(inputs)
-                loss = losses["loss"].item()
-                self._refuse_unless_finite("loss", loss, batches)
+                with self._not_finite_as_one_line(batches):
+                    outputs, losses = self.process_batch(inputs)
                 self.optimisation.backward(losses["loss"] / len(batches))
-            total += loss / len(batches)
-        self.optimisation.step(lambda norm: self._refuse_unless_finite("gradient", norm, batches))
-        return inputs, outputs, {name: value.item() for name, value in losses.items()} | {"loss": total}
+            total = total + losses["loss"].detach() / len(batches)
+            motion = motion + sum_of_motions(outputs)
+        norm = self.optimisation.step((total, motion))
+        losses["loss"] = total
+        values = numbers_of({"loss": total, "motion": motion, "gradient": norm, **losses})
+        for what in ("loss", "motion"):
+            self._refuse_unless_finite(what, values[what], batches)
+        if self.optimisation.has_failed(values["gradient"]):
+            self._refuse_unless_finite("gradient", values["gradient"], batches)
+        return inputs, outputs, {name: values[name] for name in losses}
+
+    @contextlib.contextmanager
+    def _not_finite_as_one_line(self, batches=()):
+        try:
+            yield
+        except FloatingPointError as error:  # whose text says what is not finite
+            self._refuse_unless_finite(str(error), math.nan, batches)
 
     def _refuse_unless_finite(self, what, value, batches):
         def report():
@@ -257,15 +275,16 @@ class Trainer:
     def _validate(self):
         if not len(self.data.val_set):
             return {}
-        results, shown = validate(
-            self.network,
-            self.data.validation(),
-            self.objective,
-            protocol_for(self.opt.dataset),
-            self.prepare,
-            self.precision.autocast,
-            self.processes,
-        )
+        with self._not_finite_as_one_line():
+            results, shown = validate(
+                self.network,
+                self.data.validation(),
+                self.objective,
+                protocol_for(self.opt.dataset),
+                self.prepare,
+                self.precision.autocast,
+                self.processes,
+            )
         self.log.scalars("val", self.step, results)
         if shown is not None:
             self.log.pictures("val", self.step, *shown, self.objective.sources, self.objective.scales)
@@ -363,5 +382,4 @@ def make_objective(opt, network):
         automask=not opt.disable_automasking,
         v1_multiscale=opt.v1_multiscale,
         relative_translation=opt.pose_model_type == "posecnn",
-        inverted=network.inverted,
     )

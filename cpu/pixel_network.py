@@ -8,14 +8,14 @@ cache and keeps only its input for the backward pass, which makes the hidden lay
 import torch
 import torch.nn.functional as F
 
+from cpu import training_on_cpu
+
 _CACHE_BYTES = 1 << 20  # of hidden activations that a core works on at a time: about a second-level cache
 
 
 def pixel_network(x, first, first_bias, second, second_bias):
     """Return `plain_pixel_network` of the same arguments, by the way that suits device and number format."""
-    # A GPU has no use for small blocks, autocast and torch.compile look after the number format and memory themselves.
-    plain = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-    if plain or not torch.is_grad_enabled():
+    if not training_on_cpu(x, "pixel_network"):
         return plain_pixel_network(x, first, first_bias, second, second_bias)
     out = PixelNetwork.apply(x.reshape(-1, x.shape[-1]), first, first_bias, second, second_bias)
     return out.view(x.shape)
@@ -40,25 +40,25 @@ class PixelNetwork(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx, grad_out):
         x, first, first_bias, second = ctx.saved_tensors
-        gradient = gradient.contiguous()
-        by_x, by_first, by_second = torch.empty_like(x), torch.zeros_like(first), torch.zeros_like(second)
-        by_first_bias = torch.zeros_like(first_bias)
+        grad_out = grad_out.contiguous()
+        grad_x, grad_first, grad_second = torch.empty_like(x), torch.zeros_like(first), torch.zeros_like(second)
+        grad_first_bias = torch.zeros_like(first_bias)
         hidden, blocks = _blocks(x, first)
-        activated, by_hidden = torch.empty_like(hidden), torch.empty_like(hidden)
+        activated, grad_hidden_block = torch.empty_like(hidden), torch.empty_like(hidden)
         for part in blocks:
             rows = part.stop - part.start
-            inner, active, by_inner = hidden[:rows], activated[:rows], by_hidden[:rows]
+            inner, active, grad_inner = hidden[:rows], activated[:rows], grad_hidden_block[:rows]
             torch.addmm(first_bias, x[part], first.t(), out=inner)
             torch.ops.aten.gelu.out(inner, out=active)
-            by_second.addmm_(gradient[part].t(), active)
-            torch.mm(gradient[part], second, out=active)
-            torch.ops.aten.gelu_backward.grad_input(active, inner, grad_input=by_inner)
-            by_first.addmm_(by_inner.t(), x[part])
-            by_first_bias += by_inner.sum(0)
-            torch.mm(by_inner, first, out=by_x[part])
-        return by_x, by_first, by_first_bias, by_second, gradient.sum(0)
+            grad_second.addmm_(grad_out[part].t(), active)
+            torch.mm(grad_out[part], second, out=active)
+            torch.ops.aten.gelu_backward.grad_input(active, inner, grad_input=grad_inner)
+            grad_first.addmm_(grad_inner.t(), x[part])
+            grad_first_bias += grad_inner.sum(0)
+            torch.mm(grad_inner, first, out=grad_x[part])
+        return grad_x, grad_first, grad_first_bias, grad_second, grad_out.sum(0)
 
 
 def _blocks(x, first):

@@ -1,8 +1,8 @@
 """The training objective: view synthesis, photometric error, auto-masking and smoothness.
 
-Zhang et al. (CVPR 2023), section 3.4, after Godard et al. (ICCV 2019), section 3. Dense maps come first, one reduction
-turns them into named terms. Everything is computed in float32, whatever precision the networks ran in; there is no
-state and no batch size, and the tie-breaking noise is an argument.
+Zhang et al. (CVPR 2023), section 3.4, after Godard et al. (ICCV 2019), section 3: dense error maps, their minimum and
+auto-mask, named terms. Everything is computed in float32, whatever precision the networks ran in; there is no state
+and no batch size, and the tie-breaking noise is an argument.
 """
 
 from typing import NamedTuple
@@ -10,19 +10,14 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from cpu import per_sample
-from layers import (
-    EPSILON,
-    disp_to_depth,
-    get_smooth_loss,
-    transformation_from_parameters,
-    warp,
-)
-from losses.photometric import photometric_error, target_sums
-from losses.view_synthesis import reprojection_grid
+from cpu.per_sample import mean_losses
+from layers import EPSILON, disp_to_depth, get_smooth_loss, rigid_motion
+from losses.photometric import Target
+from losses.view_synthesis import synthesise
 
 AUTOMASK_NOISE = 1e-5  # breaks ties between identical frames
 MASK_WEIGHT = 0.2  # of the predictive mask's cross entropy, after Zhou et al. 2017
+LEAST = 1e-38  # of a mask, whose logarithm is taken
 
 
 class Objective(NamedTuple):
@@ -30,7 +25,6 @@ class Objective(NamedTuple):
 
     sources: the frames warped into frame 0: offsets, and "s" for the other camera of the pair.
     relative_translation: whether predicted translations are in units of the mean depth (PoseCNN).
-    inverted: sources whose motion was predicted from them to frame 0 and has to be inverted.
     """
 
     scales: tuple
@@ -43,18 +37,21 @@ class Objective(NamedTuple):
     automask: bool = True
     v1_multiscale: bool = False
     relative_translation: bool = False
-    inverted: tuple = ()
 
     def image_scale(self, scale):
         """The scale of the images that are compared for the disparity of `scale`."""
         return scale if self.v1_multiscale else 0
+
+    def image_scales(self):
+        """All scales of images that are compared, in order."""
+        return sorted({self.image_scale(scale) for scale in self.scales})
 
 
 def noise_like_identity(inputs, objective, generator=None):
     """Draw the auto-mask's noise: {image scale: (B, number of identity errors, H, W)} of variance one."""
     maps = 1 if objective.average else len(objective.sources)
     noise = {}
-    for scale in sorted({objective.image_scale(scale) for scale in objective.scales}):
+    for scale in objective.image_scales():
         batch, _, height, width = inputs["color", 0, scale].shape
         device = inputs["color", 0, scale].device
         noise[scale] = torch.randn(batch, maps, height, width, device=device, generator=generator)
@@ -66,73 +63,49 @@ def compute_losses(inputs, outputs, objective, noise=None):
 
     Args:
         inputs: a batch of the data set: ("color", frame, scale), ("K", scale), ("inv_K", scale), "stereo_T".
-        outputs: ("disp", scale); ("cam_T_cam", 0, frame), or ("axisangle", 0, frame) and ("translation", 0, frame)
-            where the objective takes translations as relative; "predictive_mask" where one is predicted.
+        outputs: ("disp", scale); ("cam_T_cam", 0, frame); "predictive_mask" where one is predicted.
         objective: `Objective`.
         noise: as `noise_like_identity` draws it; drawn here if not given.
 
     Returns:
         (maps, losses). maps: ("depth", 0, scale), ("color", frame, scale), "identity_selection/<scale>".
         losses: "loss" and "loss/<scale>", scalars.
+
+    Raises:
+        FloatingPointError: on a CPU, disparity or motion is not a number.
     """
     if objective.automask and noise is None:
         noise = noise_like_identity(inputs, objective)
-    if per_sample.suits(outputs["disp", objective.scales[0]]):
-        losses, maps = _sample_by_sample(inputs, outputs, objective, noise)
-    else:
-        maps, losses = {}, {}
-        for name, loss, own in _terms(inputs, outputs, objective, noise):
-            losses[name] = loss
-            maps.update(own)
+    given = {**inputs, **{("noise", scale): each for scale, each in (noise or {}).items()}}
+    predicted = {key: value for key, value in outputs.items() if key[0] in ("disp", "cam_T_cam")}
+    for (_, scale), mask in outputs.get("predictive_mask", {}).items():
+        predicted["predictive_mask", scale] = mask
+    maps, losses = mean_losses(_terms, given, predicted, objective)
     losses["loss"] = sum(losses.values()) / len(objective.scales)
     return maps, losses
 
 
-def _sample_by_sample(inputs, outputs, objective, noise):
-    """As the loop over `_terms` in `compute_losses`, by `per_sample.mean_losses`."""
-    names = ("disp", "cam_T_cam", "axisangle", "translation")
-    predictions = {key: value for key, value in outputs.items() if key[0] in names}
-    masks = outputs.get("predictive_mask", {})
-
-    def terms(index, own):
-        only = slice(index, index + 1)
-        own_inputs = {key: value[only] for key, value in inputs.items() if isinstance(value, torch.Tensor)}
-        own_noise = noise and {scale: value[only] for scale, value in noise.items()}
-        if masks:
-            own["predictive_mask"] = {key: own["predictive_mask", key] for key in masks}
-        return _terms(own_inputs, own, objective, own_noise)
-
-    predictions |= {("predictive_mask", key): value for key, value in masks.items()}
-    return per_sample.mean_losses(terms, predictions)
-
-
-def _terms(inputs, outputs, objective, noise):
+def _terms(inputs, predicted, objective):
     """Yield (name, loss, maps) of every scale."""
-    targets = {}
-    for scale in sorted({objective.image_scale(scale) for scale in objective.scales}):
-        targets[scale] = _Target(inputs, scale, objective, noise)
+    images = {scale: _images(inputs, scale, objective) for scale in objective.image_scales()}
     for scale in objective.scales:
-        target = targets[objective.image_scale(scale)]
-        disp = outputs["disp", scale].float()
+        target, sources, K, inv_K, identity = images[objective.image_scale(scale)]
+        disp = predicted["disp", scale].float()
         depth = disp_to_depth(_resized(disp, target.size), objective.min_depth, objective.max_depth)[1]
-        maps = {("depth", 0, scale): depth}
 
-        errors = []
-        for frame in objective.sources:
-            warped = _synthesise(inputs, outputs, frame, depth, target.scale, objective)
-            maps["color", frame, scale] = warped
-            errors.append(target.error(warped))
-        errors = torch.cat(errors, 1)
-
+        warped = synthesise(sources, depth, K, inv_K, _transforms(inputs, predicted, depth, objective))
+        errors = target.error(warped)  # (S, B, 1, H, W)
         loss = 0
-        if "predictive_mask" in outputs:
-            mask = _resized(outputs["predictive_mask"]["disp", scale].float(), target.size)
-            errors = errors * mask
-            loss = MASK_WEIGHT * F.binary_cross_entropy(mask, torch.ones_like(mask))
-        error = _reduced(errors, objective)
-        if target.identity is not None:
-            maps[f"identity_selection/{scale}"] = (error < target.identity).float()[:, 0]
-            error = torch.minimum(error, target.identity)
+        if ("predictive_mask", scale) in predicted:
+            mask = _resized(predicted["predictive_mask", scale].float(), target.size)  # (B, S, H, W)
+            errors = errors * mask.transpose(0, 1)[:, :, None]
+            loss = MASK_WEIGHT * -mask.clamp(min=LEAST).log().mean()  # the cross entropy with 1
+        error = _over_sources(errors, objective)
+        maps = {("depth", 0, scale): depth}
+        maps |= {("color", frame, scale): each for frame, each in zip(objective.sources, warped, strict=True)}
+        if identity is not None:
+            maps[f"identity_selection/{scale}"] = (error < identity).float()[:, 0]
+            error = torch.minimum(error, identity)
         loss = loss + error.mean()
 
         mean_normalised = disp / (disp.mean((2, 3), keepdim=True) + EPSILON)
@@ -140,51 +113,48 @@ def _terms(inputs, outputs, objective, noise):
         yield f"loss/{scale}", loss + objective.smoothness * smoothness / 2**scale, maps
 
 
-class _Target:
-    """Frame 0 at one image size, with all that does not depend on the networks: local sums and identity error."""
+class _Images(NamedTuple):
+    """The images compared at one size, and all that does not depend on the networks.
 
-    def __init__(self, inputs, scale, objective, noise):
-        self.scale, self.ssim = scale, objective.ssim
-        self.image = inputs["color", 0, scale]
-        self.size = tuple(self.image.shape[-2:])
-        self.sums = target_sums(self.image) if self.ssim else None
-        self.identity = None
-        if objective.automask:
-            with torch.no_grad():
-                errors = torch.cat([self.error(inputs["color", frame, scale]) for frame in objective.sources], 1)
-                if objective.average:
-                    errors = errors.mean(1, keepdim=True)
-                self.identity = (errors + AUTOMASK_NOISE * noise[scale]).amin(1, keepdim=True)
+    target: frame 0; sources: (S, B, 3, H, W); K, inv_K: (B, 4, 4).
+    identity: what the unwarped sources are wrong by, (B, 1, H, W); None without auto-mask.
+    """
 
-    def error(self, image):
-        return photometric_error(image, self.image, self.sums) if self.ssim else l1_error(image, self.image)
+    target: Target
+    sources: torch.Tensor
+    K: torch.Tensor
+    inv_K: torch.Tensor
+    identity: torch.Tensor | None
 
 
-def l1_error(image, target):
-    """Return the absolute difference averaged over channels, (B, 1, H, W)."""
-    return (image - target).abs().mean(1, keepdim=True)
+def _images(inputs, scale, objective):
+    target = Target(inputs["color", 0, scale], objective.ssim)
+    sources = torch.stack([inputs["color", frame, scale] for frame in objective.sources])
+    identity = None
+    if objective.automask:
+        errors = target.error(sources)
+        if objective.average:
+            errors = errors.mean(0, keepdim=True)
+        noise = inputs["noise", scale].transpose(0, 1)[:, :, None]
+        identity = (errors + AUTOMASK_NOISE * noise).amin(0)
+    return _Images(target, sources, inputs["K", scale], inputs["inv_K", scale], identity)
 
 
-def _synthesise(inputs, outputs, frame, depth, scale, objective):
-    """Return frame 0 as rebuilt from `frame`: source sampled where frame 0's points project, (B, 3, H, W)."""
-    transform = _transform(inputs, outputs, frame, depth, objective)
-    grid = reprojection_grid(depth, inputs["K", scale], inputs["inv_K", scale], transform)
-    return warp(inputs["color", frame, scale], grid)
+def _transforms(inputs, predicted, depth, objective):
+    """Return T_source_0 of every source, (S, B, 4, 4)."""
+    unit = (1 / depth).mean((2, 3), keepdim=True)[:, 0] if objective.relative_translation else None  # (B, 1, 1)
+    transforms = []
+    for frame in objective.sources:
+        T = inputs["stereo_T"] if frame == "s" else predicted["cam_T_cam", 0, frame].float()
+        if unit is not None and frame != "s":
+            T = rigid_motion(T[:, :3, :3], T[:, :3, 3:] * unit)
+        transforms.append(T)
+    return torch.stack(transforms)
 
 
-def _transform(inputs, outputs, frame, depth, objective):
-    """Return T_frame_0, (B, 4, 4)."""
-    if frame == "s":
-        return inputs["stereo_T"]
-    if not objective.relative_translation:
-        return outputs["cam_T_cam", 0, frame].float()
-    unit = (1 / depth).mean((2, 3))[:, None]  # (B, 1, 1)
-    axisangle, translation = (outputs[name, 0, frame].float() for name in ("axisangle", "translation"))
-    return transformation_from_parameters(axisangle, translation * unit, frame in objective.inverted)
-
-
-def _reduced(errors, objective):
-    return errors.mean(1, keepdim=True) if objective.average else errors.amin(1, keepdim=True)
+def _over_sources(errors, objective):
+    """Reduce (S, B, 1, H, W) to (B, 1, H, W)."""
+    return errors.mean(0) if objective.average else errors.amin(0)
 
 
 def _resized(x, size):

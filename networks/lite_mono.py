@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cpu.norm_gelu import norm_and_gelu
 from cpu.pixel_network import pixel_network
 from networks.model_table import IMAGE_MEAN, IMAGE_STD, MODELS, dilations_for
 
@@ -42,7 +41,7 @@ class BNGELU(nn.Module):
         self.bn = nn.BatchNorm2d(channels, eps=1e-5)
 
     def forward(self, x):
-        return norm_and_gelu(self.bn, x)
+        return F.gelu(self.bn(x))
 
 
 class Conv(nn.Module):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import layers
-from losses import photometric
+from cpu.photometric_error import PhotometricError, local_sum, local_sum_adjoint
+from losses.photometric import SSIM_WEIGHT, photometric_error
 from losses.view_synthesis import reprojection_grid
 
 K = torch.tensor([[50.0, 0, 16, 0], [0, 60.0, 12, 0], [0, 0, 1, 0], [0, 0, 0, 1]])[None]
@@ -143,9 +144,11 @@ def images64(seed):
 
 
 def written_out(image, target):
-    return photometric.PhotometricError.apply(
-        image, target, photometric.local_sum(target), photometric.local_sum(target.square())
-    )
+    return PhotometricError.apply(image, target, *layers.mean_and_variance(target), SSIM_WEIGHT)
+
+
+def plain(image, target):
+    return photometric_error(image[None], target)[0]
 
 
 def test_the_written_gradient_of_the_photometric_error_is_its_derivative():
@@ -158,7 +161,7 @@ def test_photometric_error_and_gradient_equal_the_plain_ones():
     image, target = images64(1)
     weights = torch.rand(2, 1, 5, 7, dtype=torch.float64)
     results = []
-    for error in (written_out, photometric.plain_photometric_error):
+    for error in (written_out, plain):
         x = image.clone().requires_grad_()
         value = error(x, target)
         (value * weights).sum().backward()
@@ -169,8 +172,8 @@ def test_photometric_error_and_gradient_equal_the_plain_ones():
 
 def test_the_adjoint_of_the_local_sum_is_its_transpose():
     x, y = images64(2)
-    forwards = (photometric.local_sum(x) * y).sum()
-    torch.testing.assert_close((x * photometric.local_sum_adjoint(y)).sum(), forwards)
+    forwards = (local_sum(x) * y).sum()
+    torch.testing.assert_close((x * local_sum_adjoint(y)).sum(), forwards)
 
 
 def test_upsampling_doubles_and_keeps_a_constant():

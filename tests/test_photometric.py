@@ -1,16 +1,15 @@
 """The fast ways of the training step against the plain ones: numbers and gradients."""
 
-import copy
-
 import pytest
 import torch
 
 from benchmark.plain import depth_network, objective
+from cpu import SWITCH
 from cpu import pixel_network as pixels
-from cpu.norm_gelu import norm_and_gelu
-from layers import backproject, get_smooth_loss, local_mean, project, ssim_error
+from cpu.photometric_error import PhotometricError, local_sum, local_sum_adjoint
+from layers import backproject, get_smooth_loss, local_mean, mean_and_variance, project, ssim_error
 from losses.objective import Objective, compute_losses, noise_like_identity
-from losses.photometric import PhotometricError, local_sum, local_sum_adjoint, plain_photometric_error
+from losses.photometric import SSIM_WEIGHT, photometric_error
 from losses.view_synthesis import reprojection_grid
 
 HEIGHT, WIDTH = 64, 96
@@ -59,29 +58,9 @@ def test_reprojection_and_its_gradient_equal_points_lifted_and_projected(dtype, 
     plain = project(backproject(depth, K.inverse()), K, T, 12, 17)
     torch.testing.assert_close(fast, plain, rtol=tolerance, atol=tolerance)
     gradient = torch.rand(plain.shape, dtype=dtype, generator=generator)
-    by_fast, by_plain = (torch.autograd.grad(each, (depth, T), gradient) for each in (fast, plain))
-    for ours, theirs in zip(by_fast, by_plain, strict=True):
+    grad_fast, grad_plain = (torch.autograd.grad(each, (depth, T), gradient) for each in (fast, plain))
+    for ours, theirs in zip(grad_fast, grad_plain, strict=True):
         assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_norm_and_gelu_equals_the_two_modules(layout):
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(3, 6, 5, 7, dtype=torch.float64, generator=generator).contiguous(memory_format=layout)
-    x.requires_grad_()
-    ours = torch.nn.BatchNorm2d(6, dtype=torch.float64)
-    torch.nn.init.normal_(ours.weight, generator=generator)
-    torch.nn.init.normal_(ours.bias, generator=generator)
-    theirs = copy.deepcopy(ours)
-    fast, plain = norm_and_gelu(ours, x), torch.nn.functional.gelu(theirs(x))
-    torch.testing.assert_close(fast, plain)
-    gradient = torch.randn(plain.shape, dtype=torch.float64, generator=generator)
-    by_fast = torch.autograd.grad(fast, (x, *ours.parameters()), gradient)
-    by_plain = torch.autograd.grad(plain, (x, *theirs.parameters()), gradient)
-    for one, other in zip(by_fast, by_plain, strict=True):
-        torch.testing.assert_close(one, other)
-    for one, other in zip(ours.buffers(), theirs.buffers(), strict=True):  # running statistics and their count
-        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("size", [(3, 3), (2, 5), (9, 7)])
@@ -89,11 +68,11 @@ def test_written_out_gradient_equals_automatic_differentiation(size):
     image, target = (pictures(count, height=size[0], width=size[1])[:2] for count in (2, 3))
     image.requires_grad_()
     gradient = torch.rand(2, 1, *size, dtype=torch.float64)
-    fast = PhotometricError.apply(image, target, local_sum(target), local_sum(target * target))
-    plain = plain_photometric_error(image, target)
+    fast = PhotometricError.apply(image, target, *mean_and_variance(target), SSIM_WEIGHT)
+    plain = photometric_error(image[None], target)[0]
     torch.testing.assert_close(fast, plain)
-    by_fast, by_plain = (torch.autograd.grad(each, image, gradient)[0] for each in (fast, plain))
-    torch.testing.assert_close(by_fast, by_plain)
+    grad_fast, grad_plain = (torch.autograd.grad(each, image, gradient)[0] for each in (fast, plain))
+    torch.testing.assert_close(grad_fast, grad_plain)
 
 
 def test_similarity_and_smoothness_equal_the_plain_ones():
@@ -136,9 +115,9 @@ def test_the_compiled_objective_is_one_graph_and_equals_the_other():
         outputs, leaves = predictions()
         loss = function(inputs, outputs, chosen, noise)[1]["loss"]
         results.append((loss.detach(), torch.autograd.grad(loss, leaves)))
-    (loss, gradients), (compiled, by_compiled) = results
+    (loss, gradients), (compiled, grad_compiled) = results
     torch.testing.assert_close(loss, compiled, rtol=1e-5, atol=0)
-    for ours, theirs in zip(by_compiled, gradients, strict=True):
+    for ours, theirs in zip(grad_compiled, gradients, strict=True):
         assert (ours - theirs).norm() < 3e-2 * theirs.norm()  # float32 puts a few samples on the other side of a kink
 
 
@@ -159,7 +138,7 @@ def test_sample_by_sample_equals_the_whole_batch(monkeypatch, change):
     results = []
     for whole in (False, True):
         if whole:
-            monkeypatch.setattr("cpu.per_sample.suits", lambda tensor: False)
+            monkeypatch.setenv(SWITCH, "per_sample")
         outputs, leaves = predictions(masked=masked)
         maps, losses = compute_losses(inputs, outputs, chosen, noise)
         weighted = losses["loss"] + 2 * losses["loss/1"]
@@ -183,8 +162,8 @@ def test_pixel_network_equals_the_plain_one_in_blocks_of_any_size(monkeypatch, c
     fast, plain = pixels.pixel_network(*tensors), pixels.plain_pixel_network(*tensors)
     torch.testing.assert_close(fast, plain)
     gradient = torch.randn(plain.shape, dtype=torch.float64, generator=generator)
-    by_fast, by_plain = (torch.autograd.grad(each, tensors, gradient) for each in (fast, plain))
-    for ours, theirs in zip(by_fast, by_plain, strict=True):
+    grad_fast, grad_plain = (torch.autograd.grad(each, tensors, gradient) for each in (fast, plain))
+    for ours, theirs in zip(grad_fast, grad_plain, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -205,9 +184,9 @@ def test_networks_equal_the_plain_ones(training):
         weights = [*encoder.parameters(), *decoder.parameters()]
         gradients = torch.autograd.grad(sum(each.square().mean() for each in outputs.values()), weights)
         results.append((outputs, gradients))
-    (ours, by_ours), (plain, by_plain) = results
+    (ours, grad_ours), (plain, grad_plain) = results
     for key in plain:
         torch.testing.assert_close(ours[key], plain[key], rtol=1e-5, atol=1e-5)
-    largest = max(each.norm() for each in by_plain)
-    for mine, theirs in zip(by_ours, by_plain, strict=True):
+    largest = max(each.norm() for each in grad_plain)
+    for mine, theirs in zip(grad_ours, grad_plain, strict=True):
         assert (mine - theirs).norm() < 1e-2 * max(theirs.norm(), 1e-4 * largest)

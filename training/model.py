@@ -10,7 +10,7 @@ from torch import nn
 
 from checkpointing.files import read_state
 from checkpointing.folders import choose_dilations, existing_folder, stored_dilations
-from layers import transformation_from_parameters
+from layers import rigid_motion, rotation
 from networks.depth_decoder import DepthDecoder
 from networks.lite_mono import LiteMono
 from networks.pose_networks import PoseCNN, PoseDecoder
@@ -85,17 +85,25 @@ class DepthAndMotion(nn.Module):
         return {frame: [each[index] for each in maps] for index, frame in enumerate(self.frames)}
 
     def _motions(self, inputs, features):
-        outputs = {}
+        motions = {}  # frame -> axis-angle and translation, (B, 1, 3) each
         together = None if self.pairs else self._predict(self.frames, inputs, features)
         for index, frame in enumerate(self.frames[1:]):
+            which, predicted = index, together
             if self.pairs:  # in order of time, so that the network sees motion forwards
-                motion = self._predict((frame, 0) if frame < 0 else (0, frame), inputs, features)
-            which = 0 if self.pairs else index
-            axisangle, translation = (each[:, which].float() for each in (motion if self.pairs else together))
-            outputs["axisangle", 0, frame], outputs["translation", 0, frame] = axisangle, translation
-            with torch.autocast(axisangle.device.type, enabled=False):
-                transform = transformation_from_parameters(axisangle, translation, frame in self.inverted)
-            outputs["cam_T_cam", 0, frame] = transform
+                which, predicted = 0, self._predict((frame, 0) if frame < 0 else (0, frame), inputs, features)
+            motions[frame] = tuple(each[:, which].float() for each in predicted)
+        return self._transforms(motions)
+
+    def _transforms(self, motions):
+        """Return the outputs for {frame: (axis-angle, translation)}."""
+        outputs = {}
+        axes = torch.cat([axisangle for axisangle, _ in motions.values()])
+        with torch.autocast(axes.device.type, enabled=False):
+            turns = rotation(axes).chunk(len(motions))  # of all frames in one pass
+            for turn, (frame, (axisangle, translation)) in zip(turns, motions.items(), strict=True):
+                outputs["axisangle", 0, frame], outputs["translation", 0, frame] = axisangle, translation
+                offset = translation.transpose(1, 2)
+                outputs["cam_T_cam", 0, frame] = rigid_motion(turn, offset, frame in self.inverted)
         return outputs
 
     def _predict(self, frames, inputs, features):
@@ -106,6 +114,12 @@ class DepthAndMotion(nn.Module):
         if self.pose_type == "posecnn":
             return self.networks["pose"](stacked)
         return self.networks["pose"]([self.networks["pose_encoder"](stacked)])
+
+
+def sum_of_motions(outputs):
+    """Return the sum of the predicted motions' entries, a scalar that is finite only if all of them are."""
+    motions = [each.detach().sum() for key, each in outputs.items() if key[0] == "cam_T_cam"]
+    return torch.stack(motions).sum() if motions else torch.zeros((), device=next(iter(outputs.values())).device)
 
 
 def _build_encoder(opt):

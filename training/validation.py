@@ -8,6 +8,8 @@ import torch
 from evaluation.metrics import METRICS, Protocol, evaluate_image
 from layers import disp_to_depth
 from losses.objective import compute_losses, noise_like_identity
+from training.model import sum_of_motions
+from training.optimisation import numbers_of
 
 NOISE_SEED = 7  # the same noise at every validation, drawn apart from training's generators
 HIGHER_IS_BETTER = ("a1", "a2", "a3")
@@ -26,6 +28,9 @@ def validate(network, loader, objective, protocol, prepare, autocast, processes)
         processes: `Processes`.
 
     Returns also (inputs, outputs) of the first batch, for pictures; None on a process with an empty share.
+
+    Raises:
+        FloatingPointError: a loss or a predicted motion is not finite.
     """
     training = network.training
     network.eval()
@@ -41,7 +46,11 @@ def validate(network, loader, objective, protocol, prepare, autocast, processes)
                 noise = noise_like_identity(inputs, objective, generator) if objective.automask else None
                 maps, terms = compute_losses(inputs, outputs, objective, noise)
                 count = len(inputs["color", 0, 0])
-                losses.append((terms["loss"].item() * count, count))
+                values = numbers_of({"loss": terms["loss"], "motion": sum_of_motions(outputs)})
+                for name, value in values.items():
+                    if not math.isfinite(value):
+                        raise FloatingPointError(f"{name} in validation")
+                losses.append((values["loss"] * count, count))
                 rows += list(depth_rows(inputs, outputs, objective, protocol))
                 if first is None:
                     first = inputs, {**outputs, **maps}

@@ -1,0 +1,150 @@
+"""Numbers that are not finite end a run with its one line, wherever they are noticed, and before they do harm."""
+
+import copy
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import layers
+from cpu import SWITCH
+from system.errors import UserError
+from tests.conftest import ROOT
+from tests.short_runs import arguments, differences
+from training.optimisation import Optimisation
+
+
+def run_command(argv, **variables):
+    """Run train.py in a process of its own; return (exit code, lines on stderr)."""
+    ended = subprocess.run([sys.executable, "train.py", *argv], cwd=ROOT, capture_output=True, text=True, timeout=300,
+                           env={**os.environ, **variables})  # fmt: skip
+    return ended.returncode, ended.stderr.splitlines()
+
+
+def assert_not_finite(ended, run, what, step):
+    code, lines = ended
+    assert code == 2 and len(lines) == 1, lines
+    assert lines[0].startswith(f"error: the {what}") and f"not finite; step {step}: " in lines[0], lines
+    report = json.loads((run / "not_finite.json").read_text())
+    assert report["step"] == step and report["what"] == what
+
+
+@pytest.mark.parametrize("plain", ["", "1"])
+def test_a_depth_range_that_overflows_is_the_one_line(synthetic_drive, tmp_path, plain):
+    ended = run_command(arguments(synthetic_drive, tmp_path, "--min_depth", 1e-320), **{SWITCH: plain})
+    assert_not_finite(ended, tmp_path / "run", "disparity or motion", 0)
+
+
+def test_weights_that_explode_are_noticed_by_validation(synthetic_drive, tmp_path):
+    ended = run_command(arguments(synthetic_drive, tmp_path, "--weight_decay", 1e300, "--max_steps", 1))
+    assert_not_finite(ended, tmp_path / "run", "disparity or motion", 1)
+
+
+@pytest.fixture(scope="module")
+def trained(synthetic_drive, tmp_path_factory):
+    import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    assert train.main(arguments(synthetic_drive, folder, "--max_steps", 1)) == 0
+    return folder / "run" / "models" / "weights_0"
+
+
+@pytest.mark.parametrize("name", ["encoder", "depth", "pose"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_given_weights_that_are_no_numbers_are_the_one_line(trained, synthetic_drive, tmp_path, name, value):
+    folder = tmp_path / "weights"
+    shutil.copytree(trained, folder)
+    state = torch.load(folder / f"{name}.pth", weights_only=True)
+    next(each for each in state.values() if isinstance(each, torch.Tensor) and each.dim() == 4)[:] = value
+    torch.save(state, folder / f"{name}.pth")
+    ended = run_command(arguments(synthetic_drive, tmp_path, "--load_weights_folder", folder, "--max_steps", 1))
+    assert_not_finite(ended, tmp_path / "run", "disparity or motion", 0)
+
+
+def test_warping_by_a_grid_that_is_no_number_is_an_error_on_a_cpu():
+    grid = torch.zeros(1, 4, 4, 2)
+    layers.warp(torch.rand(1, 3, 4, 4), grid)
+    grid[0, 1, 1, 0] = math.nan
+    with pytest.raises(FloatingPointError):
+        layers.warp(torch.rand(1, 3, 4, 4), grid)
+
+
+def optimisation(scaler=None):
+    torch.manual_seed(0)
+    models = {"encoder": torch.nn.Linear(3, 2), "pose": torch.nn.Linear(2, 2)}
+    return models, Optimisation(models, 1e-2, (1e-3, 1e-5, 31, 1e-3, 1e-5, 31),
+                                scaler or torch.amp.GradScaler("cpu", enabled=False))  # fmt: skip
+
+
+def take_step(models, optimisation, numbers=(), factor=1.0):
+    optimisation.set_epoch(0)
+    optimisation.zero_grad()
+    loss = models["pose"](models["encoder"](torch.ones(4, 3))).square().mean() * factor
+    optimisation.backward(loss)
+    return optimisation.step(numbers)
+
+
+@pytest.mark.parametrize("numbers, factor", [((math.nan,), 1), ((0.5, math.inf), 1), ((), math.nan), ((), math.inf)])
+def test_a_step_with_a_number_that_is_not_finite_touches_neither_weights_nor_moments(numbers, factor):
+    models, optimised = optimisation()
+    take_step(models, optimised, (torch.tensor(0.5),))
+    weights = copy.deepcopy([model.state_dict() for model in models.values()])
+    moments = copy.deepcopy(optimised.state_dict())
+    norm = take_step(models, optimised, [torch.tensor(each) for each in numbers], factor)
+    assert not differences(weights, [model.state_dict() for model in models.values()])
+    assert not differences(moments["optimisers"], optimised.state_dict()["optimisers"])
+    assert optimised.has_failed(norm.item()) == (factor != 1)
+    take_step(models, optimised)
+    assert differences(weights, [model.state_dict() for model in models.values()])
+
+
+BROKEN_MOMENTS = {
+    "another shape": lambda entry: entry.update(exp_avg=torch.zeros(2)),
+    "no step": lambda entry: entry.pop("step"),
+    "whole numbers": lambda entry: entry.update(exp_avg_sq=torch.zeros_like(entry["exp_avg_sq"], dtype=torch.long)),
+    "no tensor": lambda entry: entry.update(exp_avg=None),
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN_MOMENTS.values(), ids=BROKEN_MOMENTS)
+def test_moments_that_do_not_fit_are_refused(damage):
+    models, optimised = optimisation()
+    take_step(models, optimised)
+    state = copy.deepcopy(optimised.state_dict())
+    damage(state["optimisers"]["adam"]["state"][0])
+    with pytest.raises(UserError, match="do not fit"):
+        optimisation()[1].load_state_dict(state)
+
+
+@pytest.mark.parametrize("entries", [5, {0: None}, {0: 5}, None])
+def test_moments_of_another_kind_are_refused(entries):
+    models, optimised = optimisation()
+    state = optimised.state_dict()
+    state["optimisers"]["adam"]["state"] = entries
+    with pytest.raises(UserError, match="do not fit"):
+        optimised.load_state_dict(state)
+
+
+def test_moments_take_the_kernel_of_this_run_and_the_layout_of_their_parameter():
+    """A file of AdamW that is not fused would leave its steps on the CPU; one from a CPU has contiguous moments."""
+    models = {"encoder": torch.nn.Conv2d(3, 4, 3)}
+    rates = (1e-3, 1e-5, 31, 1e-3, 1e-5, 31)
+    optimised = Optimisation(models, 1e-2, rates, torch.amp.GradScaler("cpu", enabled=False))
+    models["encoder"](torch.ones(1, 3, 5, 5)).sum().backward()
+    optimised.step()
+    state = copy.deepcopy(optimised.state_dict())
+    group = state["optimisers"]["adam"]["param_groups"][0]
+    group.update(fused=False, foreach=True, lr=7.0)
+    twin = {"encoder": torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)}
+    loaded = Optimisation(twin, 1e-2, rates, torch.amp.GradScaler("cpu", enabled=False))
+    loaded.load_state_dict(state)
+    optimiser = loaded.optimisers["adam"]
+    assert optimiser.param_groups[0]["fused"] and optimiser.param_groups[0]["lr"] != 7.0
+    moments = optimiser.state[twin["encoder"].weight]
+    assert moments["exp_avg"].stride() == twin["encoder"].weight.stride()
+    assert torch.equal(moments["exp_avg"], state["optimisers"]["adam"]["state"][0]["exp_avg"])
