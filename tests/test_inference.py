@@ -142,6 +142,23 @@ def test_dilations_given_replace_those_of_the_weights(weights):
     assert (found - other).abs().max() > 1e-4
 
 
+def test_folding_leaves_nothing_in_float64_for_the_device():
+    """What Apple's GPUs lack: emulated, since none is here. No tensor of the network or of its forward pass is wide."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            for each in out if isinstance(out, tuple | list) else [out]:
+                assert not isinstance(each, torch.Tensor) or each.dtype != torch.float64, function
+            return out
+
+    network = FoldedDepthNetwork(*seeded_networks()).eval()
+    assert {value.dtype for value in (*network.buffers(), *network.parameters())} <= {torch.float32, torch.int64}
+    with torch.inference_mode(), Watch():
+        network(images())
+
+
 def test_weights_without_full_size_are_refused(tmp_path):
     from checkpointing import files
     from networks import DepthDecoder

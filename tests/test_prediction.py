@@ -13,6 +13,7 @@ from inference import images, jobs
 from inference.colour import colour_disparity
 from inference.predictor import Predictor
 from layers import disp_to_depth
+from system.errors import UserError
 from tests.seeded_folders import HEIGHT, MODEL, WIDTH, picture, seeded_networks, write_weights
 
 
@@ -26,8 +27,8 @@ def predictor(weights):
     return Predictor(weights, MODEL)
 
 
-def run(weights, image_path, *more):
-    flags = ["--load_weights_folder", weights, "--image_path", image_path, "--model", MODEL, "--no_cuda", *more]
+def run(weights, *image_path_and_more):
+    flags = ["--load_weights_folder", weights, "--model", MODEL, "--no_cuda", "--image_path", *image_path_and_more]
     return test_simple.main([str(flag) for flag in flags])
 
 
@@ -248,3 +249,118 @@ def test_help_does_not_import_torch():
     code = "import sys, test_simple\ntry: test_simple.main(['--help'])\nexcept SystemExit: pass\n"
     code += "sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+# ------------------------------------------------------------------------------------------------ what else people give
+
+
+def test_a_folder_without_jpgs_is_taken_as_it_is(weights, tmp_path):
+    for name in ("a.png", "b.bmp"):
+        Image.fromarray(picture(64, 96)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("")
+    assert run(weights, tmp_path, "--save_depth_png") == 0
+    made = names(tmp_path)
+    assert [name for name in made if name.endswith(".npy")] == ["a_disp.npy", "b_disp.npy"]
+    assert run(weights, tmp_path, "--save_depth_png") == 0 and names(tmp_path) == made  # a_depth.png is no input
+
+
+def test_several_images_and_patterns_are_taken(weights, tmp_path, capsys):
+    for name in ("a.png", "b.png", "c.jpg"):
+        Image.fromarray(picture(64, 96)).save(tmp_path / name)
+    out = tmp_path / "out"
+    assert run(weights, tmp_path / "a.png", tmp_path / "b.png", "--output_dir", out) == 0
+    assert names(out) == ["a_disp.jpeg", "a_disp.npy", "b_disp.jpeg", "b_disp.npy"]
+    assert "2 images" in capsys.readouterr().out
+    assert run(weights, tmp_path / "*.png", "--output_dir", tmp_path / "more") == 0
+    assert names(tmp_path / "more") == names(out)
+    assert run(weights, tmp_path / "a.png") == 0 and ": 1 image\n" in capsys.readouterr().out
+
+
+def test_batches_of_any_size_give_the_same_files(weights, tmp_path):
+    for index in range(5):
+        Image.fromarray(np.roll(picture(64, 96 + index), 9 * index, axis=1)).save(tmp_path / f"{index}.jpg")
+    for size in (1, 2, 8):
+        assert run(weights, tmp_path, "--output_dir", tmp_path / str(size), "--batch_size", size) == 0
+        for index in range(5):
+            one, other = (np.load(tmp_path / str(each) / f"{index}_disp.npy") for each in (1, size))
+            np.testing.assert_allclose(other, one, rtol=1e-5)
+
+
+def test_the_model_is_what_the_weights_are(weights, tmp_path, capsys):
+    Image.fromarray(picture(64, 96)).save(tmp_path / "a.jpg")
+    flags = ["--load_weights_folder", weights, "--image_path", tmp_path / "a.jpg", "--device", "cpu"]
+    assert test_simple.main([str(flag) for flag in flags]) == 0
+    assert capsys.readouterr().out.startswith(f"{MODEL}, {WIDTH}x{HEIGHT}, on cpu: ")
+
+
+def test_a_coarse_depth_png_is_told_and_a_scale_mends_it(weights, tmp_path, capsys):
+    Image.fromarray(picture(64, 96)).save(tmp_path / "a.jpg")
+    assert run(weights, tmp_path / "a.jpg", "--save_depth_png") == 0
+    assert "--pred_depth_scale_factor" in capsys.readouterr().out
+    before = np.asarray(Image.open(tmp_path / "a_depth.png")).astype(float)
+    assert run(weights, tmp_path / "a.jpg", "--save_depth_png", "--pred_depth_scale_factor", "30") == 0
+    after = np.asarray(Image.open(tmp_path / "a_depth.png")).astype(float)
+    np.testing.assert_allclose(after / 30, before, atol=0.6)
+
+
+def test_a_depth_array_comes_from_a_path_an_array_or_a_pil_image(predictor, tmp_path):
+    shown = Image.fromarray(picture(70, 100))
+    shown.save(tmp_path / "a.png")
+    depth = predictor.depth(tmp_path / "a.png")
+    assert depth.shape == (70, 100) and depth.dtype == np.float32
+    for image in (str(tmp_path / "a.png"), shown, np.asarray(shown), np.asarray(shown) / 255.0):
+        np.testing.assert_array_equal(predictor.depth(image), depth)
+    np.testing.assert_allclose(predictor.disparity(shown), 1 / depth, rtol=1e-6)
+    scaled = torch.from_numpy(expected(shown))
+    enlarged = torch.nn.functional.interpolate(scaled, (70, 100), mode="bilinear", align_corners=False)[0, 0]
+    np.testing.assert_allclose(1 / depth, enlarged, rtol=1e-5)
+    assert predictor.depth(np.asarray(shown)[..., 0]).shape == (70, 100)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((3, 4, 5)), np.zeros((4, 5, 3)) + 2.0, np.zeros((0, 4, 3)), np.zeros(7)])
+def test_an_array_that_is_no_image_is_refused(predictor, wrong):
+    with pytest.raises(UserError, match="not an image"):
+        predictor.depth(wrong)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path, capsys):
+    def poison(encoder, _):
+        encoder.stages[0][0].bn1.running_mean[3] = float("nan")
+
+    folder = write_weights(tmp_path / "weights_0", change=poison)
+    Image.fromarray(picture(64, 96)).save(tmp_path / "a.jpg")
+    assert "not finite" in refused(run(folder, tmp_path / "a.jpg"), capsys)
+    assert [name for name in names(tmp_path) if "disp" in name] == []
+
+
+def test_predictions_that_overflow_are_refused(tmp_path, capsys):
+    def swell(encoder, _):
+        encoder.stages[0][0].pwconv2.weight.data.fill_(1e38)
+
+    folder = write_weights(tmp_path / "weights_0", change=swell)
+    Image.fromarray(picture(64, 96)).save(tmp_path / "a.jpg")
+    assert "not finite" in refused(run(folder, tmp_path / "a.jpg"), capsys)
+
+
+def test_what_is_no_image_is_told_apart(weights, tmp_path, capsys):
+    import os
+
+    (tmp_path / "clip.mp4").write_bytes(b"x")
+    assert "ffmpeg" in refused(run(weights, tmp_path / "clip.mp4"), capsys)
+    assert "camera" in refused(run(weights, "0"), capsys)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert "pipe or device" in refused(run(weights, tmp_path / "pipe.jpg"), capsys)
+    assert "*.gif" in refused(run(weights, tmp_path / "*.gif"), capsys)
+    Image.fromarray(picture(64, 96)).save(tmp_path / "a.png")
+    assert "it has .png: give --ext png" in refused(run(weights, tmp_path, "--ext", "tif"), capsys)
+
+
+def test_devices_are_named_or_refused(weights, tmp_path, capsys):
+    Image.fromarray(picture(64, 96)).save(tmp_path / "a.jpg")
+    flags = ["--load_weights_folder", weights, "--image_path", tmp_path / "a.jpg"]
+    wrong = {"gpu": "no such kind", "cuda:x": "no such kind", "cuda:77": "CUDA device", "mps": "Apple"}
+    for device, words in wrong.items():
+        if device == "mps" and torch.backends.mps.is_available():
+            continue
+        assert words in refused(test_simple.main([str(flag) for flag in (*flags, "--device", device)]), capsys)
+    assert "drop one" in refused(run(weights, tmp_path / "a.jpg", "--device", "mps"), capsys)
