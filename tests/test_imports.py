@@ -17,8 +17,8 @@ FLOORS = (
     "system", "kitti_utils", "layers", "cpu", "networks", "losses", "fetching", "datasets", "checkpointing",
     "inference", "evaluation", "training", "options", "trainer", "pretraining", "demo", "benchmark",
 )  # fmt: skip
-COMMANDS = {"hubconf", "train", "evaluate_depth", "test_simple", "export_gt_depth", "prepare_kitti", "weights", "reproduce",
-            "evaluate_pose"}  # fmt: skip
+COMMANDS = {"train", "evaluate_depth", "test_simple", "export_gt_depth", "prepare_kitti", "weights", "reproduce",
+            "hubconf", "evaluate_pose"}  # fmt: skip
 PRETRAINING = "lite-mono-pretrain-code"  # a folder of scripts: its modules import each other by their bare names
 
 
