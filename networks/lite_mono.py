@@ -105,7 +105,7 @@ class PositionalEncodingFourier(nn.Module):
         super().__init__()
         self.token_projection = nn.Conv2d(2 * self.HIDDEN, channels, 1)
 
-    def _axis(self, length, like):
+    def axis(self, length, like):
         """Return the code of one axis, (length, HIDDEN): sines in the even channels, cosines in the odd ones."""
         position = torch.arange(1, length + 1, dtype=torch.float32, device=like.device)
         position = position / (length + self.EPS) * self.SCALE
@@ -116,8 +116,8 @@ class PositionalEncodingFourier(nn.Module):
     def forward(self, height, width):
         """Return the projected code, (H, W, C); rows come before columns in the channels."""
         weight = self.token_projection.weight[:, :, 0, 0]
-        rows = self._axis(height, weight)[:, None].expand(-1, width, -1)
-        columns = self._axis(width, weight)[None].expand(height, -1, -1)
+        rows = self.axis(height, weight)[:, None].expand(-1, width, -1)
+        columns = self.axis(width, weight)[None].expand(height, -1, -1)
         return F.linear(torch.cat((rows, columns), -1), weight, self.token_projection.bias)
 
 

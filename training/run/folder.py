@@ -11,12 +11,12 @@
 import fcntl
 import os
 import platform
-import subprocess
 import sys
 from importlib import metadata
 
 from system.errors import UserError, from_os_error
 from system.files import write_json
+from system.revision import revision
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "tensorboardX")
 
@@ -92,7 +92,7 @@ class RunFolder:
                 "processes": processes,
                 "python": platform.python_version(),
                 "versions": {package: _version(package) for package in PACKAGES},
-                "revision": _revision(),
+                "revision": revision(),
             },
         )
 
@@ -102,13 +102,3 @@ def _version(package):
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _revision():
-    here = os.path.dirname(os.path.abspath(__file__))
-    try:
-        described = subprocess.run(["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=12"],
-                                   capture_output=True, text=True, timeout=10, check=True)  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip()
