@@ -9,7 +9,8 @@ disparity in 1/metres as test_simple.py writes it; options change that. Every fi
 import argparse
 import sys
 
-from options import add_model_options
+from networks.model_table import MODELS
+from options import dilation_list
 from system.command_line import Parser, command, positive
 
 FORMATS = ("onnx", "openvino", "torch", "torchscript")
@@ -48,7 +49,8 @@ def parser():
     Parser.flag(images, "force", help="write a precision that is beyond the limit")
     add("--onnxruntime_web", default="node_modules/onnxruntime-web", metavar="DIR",
         help="where npm installed the package that the page runs on")  # fmt: skip
-    add_model_options(made)
+    add("--model", choices=list(MODELS), help="which Lite-Mono model; default: what the weights are")
+    add("--dilations", type=dilation_list, metavar="D", help="of the three stages, instead of those of the weights")
     return made
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from checkpointing.files import check_finite
 from checkpointing.folders import load_depth_network
 from checkpointing.published import weights_folder
 from exporting import checks, formats, precision
@@ -39,6 +40,7 @@ def export(opt):
         raise UserErrors(problems)
     folder = weights_folder(opt.load_weights_folder)
     network = load_depth_network(folder, opt.model, dilations=opt.dilations)
+    check_finite(folder, network.encoder, network.decoder)
     if 0 not in network.decoder.scales:
         raise UserError("the weights predict no disparity at full size", folder, "train with scale 0 in --scales")
     form = _form(opt, network)
@@ -48,7 +50,7 @@ def export(opt):
     about = facts(form, opt, network, folder)
     module = ExportedNetwork(network, form).eval()
     height, width = form.size
-    print(f"{opt.model}, {width}x{height}, {opt.precision}: {about['preprocessing']} -> {about['meaning']}")
+    print(f"{network.model}, {width}x{height}, {opt.precision}: {about['preprocessing']} -> {about['meaning']}")
     content, rows = _made(opt, module, form, about, pixels, trials, wanted)
     if rows:
         print(table(rows))

@@ -21,7 +21,7 @@ def facts(form, opt, network, folder):
     size = "multiples of 32" if form.any_size else size
     unit = "metres" if form.depth else "1/metres"
     return {
-        "model": opt.model,
+        "model": network.model,
         "width": str(width),
         "height": str(height),
         "input": form.given,

@@ -2,4 +2,6 @@
 
 from system.lazy import on_demand
 
-__getattr__, __all__ = on_demand(__name__, {"Predictor": "predictor", "predict_files": "images"})
+__getattr__, __all__ = on_demand(
+    __name__, {"OnnxRunner": "onnx_runner", "Predictor": "predictor", "predict_files": "images"}
+)

@@ -17,7 +17,7 @@ def predict_files(jobs, predictor, save_depth=False, save_depth_png=False, scale
 
     Args:
         jobs: `inference.jobs.Job`s, as `find_jobs` returns them.
-        predictor: an `inference.predictor.Predictor`.
+        predictor: an `inference.predictor.Predictor` or an `inference.onnx_runner.OnnxRunner`.
         save_depth: also write `<output>_depth.npy`, (h, w) float32, the image's own size.
         save_depth_png: also write `<output>_depth.png`, 16 bits, depth times 256, the image's own size.
         scale: multiplies the depth of these two.
@@ -30,14 +30,12 @@ def predict_files(jobs, predictor, save_depth=False, save_depth_png=False, scale
     Raises:
         UserError: an image is missing or damaged (named), an output cannot be written, a prediction is not finite.
     """
-    import torch
-
     from system.parallel import batched, map_in_order
     from system.progress import Progress
 
     def read(job):
         image = read_image(job.image)
-        return job, image.size, network_input(image, predictor.height, predictor.width)
+        return job, image.size, network_values(image, predictor.height, predictor.width)
 
     def write(predicted):
         job, (width, height), disparity = predicted
@@ -45,8 +43,8 @@ def predict_files(jobs, predictor, save_depth=False, save_depth_png=False, scale
 
     def predicted():
         for batch in batched(map_in_order(read, jobs), batch_size):
-            some, sizes, tensors = zip(*batch, strict=True)
-            disparities = predictor.scaled_disparity(torch.cat(tensors))
+            some, sizes, values = zip(*batch, strict=True)
+            disparities = predictor.scaled_disparity(np.concatenate(values))
             yield from zip(some, sizes, (each[None] for each in disparities), strict=True)
 
     levels = []
@@ -102,12 +100,18 @@ def to_image(image):
 def network_input(image, height, width):
     """Return a PIL image as the networks take it: (1, 3, height, width) float32 in [0, 1], resized with Lanczos."""
     import torch
+
+    return torch.from_numpy(network_values(image, height, width))
+
+
+def network_values(image, height, width):
+    """As `network_input`, a numpy array."""
     from PIL import Image
 
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
-    values = np.ascontiguousarray(np.array(image).transpose(2, 0, 1))
-    return torch.from_numpy(values)[None].float() / 255
+    values = np.ascontiguousarray(np.array(image).transpose(2, 0, 1)[None])
+    return values.astype(np.float32) / np.float32(255)
 
 
 def write_outputs(output, disparity, height, width, save_depth=False, save_depth_png=False, scale=1.0):
@@ -139,9 +143,12 @@ def write_outputs(output, disparity, height, width, save_depth=False, save_depth
 
 def enlarge(disparity, height, width):
     """Return (H, W) float32 resized bilinearly to (height, width), as the networks' own resizing does it."""
-    import torch
-
-    resized = torch.nn.functional.interpolate(
-        torch.from_numpy(disparity)[None, None], (height, width), mode="bilinear", align_corners=False
-    )
-    return resized[0, 0].numpy()
+    for axis, size in enumerate((height, width)):
+        length = disparity.shape[axis]
+        position = np.maximum((np.arange(size) + 0.5) * (length / size) - 0.5, 0)  # of the outputs' centres
+        first = position.astype(int)
+        second = np.minimum(first + 1, length - 1)
+        share = (position - first).astype(np.float32)
+        share = share[:, None] if axis == 0 else share
+        disparity = disparity.take(first, axis) * (1 - share) + disparity.take(second, axis) * share
+    return disparity

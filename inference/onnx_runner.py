@@ -42,9 +42,10 @@ class OnnxRunner:
             raise _unreadable(path, error) from error
         self.path, self.facts = path, self.session.get_modelmeta().custom_metadata_map
         (self._given, *more), outputs = self.session.get_inputs(), [each.name for each in self.session.get_outputs()]
-        known = {"width", "height", "input", "output"} <= self.facts.keys() and self.facts["output"] in OUTPUTS
+        known = {"model", "width", "height", "input", "output"} <= self.facts.keys() and self.facts["output"] in OUTPUTS
         if more or self._given.name != INPUT or outputs != [self.facts.get("output")] or not known:
             raise UserError("an ONNX file of another program", path, "give one that export_onnx.py wrote")
+        self.model = self.facts["model"]
         self.height, self.width = int(self.facts["height"]), int(self.facts["width"])
 
     def __repr__(self):
@@ -61,6 +62,17 @@ class OnnxRunner:
         """
         output = self.run(self.as_input(image))
         return 1 / output if self.facts["output"] == "depth" else output
+
+    def scaled_disparity(self, images):
+        """Return the scaled disparity of float32 images (B, 3, H, W) in [0, 1]: (B, 1, H, W) float32, in 1/metres."""
+        if self.facts["input"] == "uint8":
+            images = np.rint(255 * images.transpose(0, 2, 3, 1)).astype(np.uint8)
+        parts = np.split(images, len(images)) if self._given.shape[0] == 1 else [images]
+        output = np.concatenate([self.run(np.ascontiguousarray(part)) for part in parts])
+        scaled = 1 / output if self.facts["output"] == "depth" else output
+        if not np.isfinite(scaled).all():
+            raise UserError("the predicted disparity is not finite", self.path, "export again")
+        return scaled
 
     def as_input(self, image):
         """Return a PIL image as the file takes it: float32 (1, 3, H, W) in [0, 1], or uint8 (1, H, W, 3)."""

@@ -79,12 +79,12 @@ class Predictor:
         """Return scaled disparity, the inverse of depth in the weights' unit: (B, 1, H, W) float32 array.
 
         Args:
-            images: as `predict`.
+            images: as `predict`, or a numpy array.
 
         Raises:
             UserError: it is not finite.
         """
-        scaled, _ = disp_to_depth(self.predict(images), *self.network.depth_range)
+        scaled, _ = disp_to_depth(self.predict(torch.as_tensor(images)), *self.network.depth_range)
         scaled = scaled.float().cpu().numpy()
         if not np.isfinite(scaled).all():
             raise UserError("the predicted disparity is not finite", f"{self.model} weights", "choose other weights")

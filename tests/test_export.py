@@ -247,19 +247,33 @@ def test_a_file_that_cannot_be_run_is_one_line(exported, tmp_path, kind):
     assert parts.get(kind, "not a readable ONNX file") in str(caught.value)
 
 
-def test_the_runner_works_where_torch_cannot_be_imported(exported, tmp_path):
+def test_files_predict_where_torch_cannot_be_imported(exported, tmp_path):
     image = picture(75, 130)
     Image.fromarray(image).save(tmp_path / "a.png")
     code = (
         "import sys; sys.modules['torch'] = None; model, image, out = sys.argv[1:]\n"
         "import numpy as np; from PIL import Image; from inference.onnx_runner import OnnxRunner\n"
         "np.save(out, OnnxRunner(model).predict(Image.open(image)))\n"
+        "import test_simple; sys.exit(test_simple.main(['--onnx', model, '--image_path', image, '--save_depth']))\n"
     )
     words = [sys.executable, "-c", code, exported, tmp_path / "a.png", tmp_path / "a.npy"]
     subprocess.run(words, cwd=ROOT, check=True, timeout=60)
     small = np.array(Image.fromarray(image).resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS))
     wanted = by_torch(torch.from_numpy(small).permute(2, 0, 1)[None] / 255)
-    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), wanted, rtol=1e-3)
+    for name in ("a.npy", "a_disp.npy"):
+        np.testing.assert_allclose(np.load(tmp_path / name), wanted, rtol=1e-3)
+    native = torch.nn.functional.interpolate(torch.from_numpy(wanted), (75, 130), mode="bilinear")
+    np.testing.assert_allclose(1 / np.load(tmp_path / "a_depth.npy"), native[0, 0], rtol=1e-3)
+    assert (tmp_path / "a_disp.jpeg").is_file()
+
+
+def test_a_broken_file_for_test_simple_is_one_line(tmp_path, capsys):
+    import test_simple
+
+    Image.fromarray(picture(32, 64)).save(tmp_path / "a.png")
+    (tmp_path / "model.onnx").write_text("hello")
+    assert test_simple.main(["--onnx", str(tmp_path / "model.onnx"), "--image_path", str(tmp_path / "a.png")]) == 2
+    one_error(capsys, "not a readable ONNX file", "model.onnx")
 
 
 def test_an_image_of_another_size_is_one_line(exported):
