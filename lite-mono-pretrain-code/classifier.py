@@ -72,6 +72,8 @@ def read_classifier(path, entry="model", flag="--ema"):
     Raises:
         UserError: unreadable file, no such entry in it, or entries that are no weights.
     """
+    if not os.path.isfile(path):
+        raise UserError("no such weights file", path, "name a checkpoint-*.pth, or another file of weights")
     content = states.read(path) if _is_state(path) else _read_checkpoint(path)
     if entry != "model" and entry not in content:
         what = "no moving average in the file" if entry == "model_ema" else f"no entry {entry} in the file"
@@ -87,7 +89,14 @@ def read_classifier(path, entry="model", flag="--ema"):
     for key, value in tensors.items():
         if not _is_usable(value):
             raise UserError("weights that are not finite real numbers", f"{path}: {key}", "take another checkpoint")
-    return tensors, content.get("classes")
+    classes = content.get("classes")
+    if not (classes is None or isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+        raise UserError("class names that are no names", path, "take another checkpoint")
+    if "head.weight" in tensors and tensors["head.weight"].ndim != 2:
+        raise UserError("a classifier of another shape", path, "take another checkpoint")
+    if classes is not None and "head.weight" in tensors and len(classes) != len(tensors["head.weight"]):
+        raise UserError("not as many class names as classes", path, "take another checkpoint")
+    return tensors, classes
 
 
 def _is_usable(value):

@@ -12,10 +12,9 @@ MOST_RECTANGLES = 100
 RANGES = (
     (("drop_path", "classifier_dropout", "smoothing", "model_ema_decay", "momentum"), 0, 1, (True, False)),
     (("reprob", "mixup_prob", "mixup_switch_prob"), 0, 1, (True, True)),
-    (("weight_decay", "weight_decay_end", "warmup_start_lr", "min_lr", "layer_scale_init_value", "opt_eps"),
-     0, math.inf, (True, False)),
+    (("weight_decay", "weight_decay_end", "warmup_start_lr", "min_lr", "opt_eps"), 0, math.inf, (True, False)),
     (("lr", "clip_grad"), 0, math.inf, (False, False)),
-    (("color_jitter", "mixup", "cutmix"), 0, 100, (True, True)),
+    (("color_jitter", "mixup", "cutmix", "layer_scale_init_value"), 0, 100, (True, True)),
     (("crop_pct",), 0.1, 1, (True, True)),
 )  # fmt: skip
 

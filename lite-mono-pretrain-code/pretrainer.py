@@ -87,11 +87,12 @@ class Pretrainer:
             UserError: no checkpoint or images, or they do not fit.
         """
         best = "checkpoint-best-ema.pth" if self.opt.model_ema_eval else "checkpoint-best.pth"
-        path = self.opt.resume or os.path.join(self.run.path, best)
+        named = self.opt.resume not in (None, "newest", "auto")
+        path = self.opt.resume if named else os.path.join(self.run.path, best)
         if self.opt.usi_eval:
             self.data.names = load_classifier(self.network, path, "state_dict", "--usi_eval")
         else:
-            averaged = self.opt.model_ema_eval and self.opt.resume  # the best one's file holds nothing else
+            averaged = self.opt.model_ema_eval and named  # the best one's file holds nothing else
             self.data.names = load_classifier(self.network, path, "model_ema" if averaged else "model")
         self._one_after_the_other(self.data.open_validation)
         self._tell_cost()
@@ -151,7 +152,7 @@ class Pretrainer:
     def _begin(self):
         opt, first = self.opt, self.processes.is_first
         self.states = states.StateFolder(self.run.states, opt.save_ckpt_num)
-        if opt.resume or (opt.auto_resume and self.states.paths()):
+        if opt.resume not in (None, "auto") or (opt.auto_resume or opt.resume) and self.states.paths():
             self._resume()
         elif first:
             aside = self.run.set_aside()
@@ -286,7 +287,8 @@ class Pretrainer:
             })  # fmt: skip
 
     def _resume(self):
-        path, state = (self.opt.resume, self._read_state()) if self.opt.resume else self.states.newest()
+        named = self.opt.resume not in (None, "newest", "auto")
+        path, state = (self.opt.resume, self._read_state()) if named else self.states.newest()
         if "training images" not in state.get("identity", {}):
             raise UserError("not a state of a pre-training run", path, "name a state_*.pt of the output folder")
         check_identity(self._identity(), state["identity"], way_out="start a new run with --auto_resume false")

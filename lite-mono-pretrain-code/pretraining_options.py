@@ -130,8 +130,9 @@ def _run_options(parser):
     group = parser.add_argument_group("run")
     group.add_argument("--output_dir", default="./save", help="checkpoints, states and logs")
     group.add_argument("--log_dir", help="TensorBoard; default: the output folder")
-    group.add_argument("--resume", metavar="FILE", help="state to go on from; with --eval, the checkpoint to evaluate")
-    Parser.flag(group, "auto_resume", default=True, help="go on from the newest state of the output folder, if any")
+    group.add_argument("--resume", nargs="?", const="newest", metavar="FILE", help="state to continue from, bare: the "
+                       "output folder's newest; with --eval, the checkpoint to evaluate, else its best")  # fmt: skip
+    Parser.flag(group, "auto_resume", default=True, help="continue from the newest state of the output folder, if any")
     Parser.flag(group, "save_ckpt", default=True, help="write checkpoints and states")
     group.add_argument("--save_ckpt_freq", type=positive, default=1, help="epochs between checkpoints")
     group.add_argument("--save_ckpt_num", type=positive, default=3, help="checkpoints and states to keep")

@@ -121,7 +121,7 @@ def class_names(reader):
 
 def digest(reader):
     """Return the SHA-256 of the images' names in order."""
-    return hashlib.sha256("\n".join(reader.filenames()).encode()).hexdigest()
+    return hashlib.sha256("\n".join(reader.filenames()).encode(errors="surrogateescape")).hexdigest()
 
 
 def find_part(opt, part):
