@@ -90,9 +90,9 @@ def test_a_pretrained_model_cannot_be_asked_of_timm():
 
 
 def test_modules_of_the_folder_shadow_none_of_the_project():
-    ours = {os.path.splitext(name)[0] for name in os.listdir(FOLDER)}
+    ours = {os.path.splitext(name)[0] for name in os.listdir(FOLDER) if name.endswith(".py")}
     theirs = {os.path.splitext(name)[0] for name in os.listdir(ROOT)}
-    assert ours & (theirs | set(sys.stdlib_module_names)) <= {"__pycache__"}
+    assert not ours & (theirs | set(sys.stdlib_module_names))
 
 
 # ---------------------------------------------------------------------------------------------------------- steps
@@ -334,6 +334,31 @@ def test_starting_weights_keep_a_head_for_the_same_classes_only(finished_run, tm
     assert classifier.load_starting_weights(other, str(tmp_path / "encoder.pth"), names) == "encoder"
     with pytest.raises(UserError, match="another model"):
         classifier.load_starting_weights(timm.create_model("lite-mono-small", num_classes=3), path, names)
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"classes": 5}, "class names"), ({"classes": [1, 2, 3]}, "class names"), ({"classes": ["a"]}, "class names"),
+    ({"head.weight": torch.zeros(())}, "another shape"), ({"norm.weight": torch.zeros(128).to_sparse()}, "real numbers"),
+    ({"stem2.0.conv.weight": None}, "not the weights"), ({"extra": torch.zeros(2)}, "not the weights"),
+])  # fmt: skip
+def test_odd_content_of_a_checkpoint_is_told(finished_run, tmp_path, change, said):
+    held = torch.load(finished_run / "checkpoint-1.pth", weights_only=True)
+    (held if "classes" in change else held["model"]).update(change)
+    torch.save(held, tmp_path / "odd.pth")
+    model = timm.create_model("lite-mono-tiny", num_classes=3)
+    for load in (classifier.load_classifier, lambda *both: classifier.load_starting_weights(*both, list("abc"))):
+        with pytest.raises(UserError, match=said):
+            load(model, str(tmp_path / "odd.pth"))
+
+
+def test_resume_stands_bare_for_the_newest_state(three_classes, tmp_path, capsys, caplog):
+    run = [*SMALL, "--data_path", three_classes, "--disable_eval", "--epochs", "1", "--update_freq", "1"]
+    run += ["--auto_resume", "false", "--output_dir", str(tmp_path / "run"), "--resume"]
+    assert "no complete state" in fails(run, capsys)
+    assert main([*run, "auto"]) == 0
+    with caplog.at_level(logging.INFO):
+        assert main(run) == 0 and main([*run, "auto"]) == 0
+    assert caplog.text.count("resumed from") == 2
 
 
 def test_usi_checkpoints_are_evaluated_with_their_crop(finished_run, three_classes, tmp_path, capsys):

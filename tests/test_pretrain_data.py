@@ -133,6 +133,14 @@ def test_narrow_and_huge_images_are_named(odd_folder, size):
         images.LabelledImages(readers.open_reader(odd_folder), [np.asarray])[0]
 
 
+def test_names_that_are_no_utf8_are_read(odd_folder):
+    path = os.path.join(odd_folder, "C1", "x.jpeg").encode()
+    os.rename(path, path.replace(b"x.jpeg", b"\xff\xfe.jpeg"))
+    reader = readers.open_reader(odd_folder)
+    assert len(readers.digest(reader)) == 64
+    assert len(images.LabelledImages(reader, [np.asarray])) == 8
+
+
 def test_a_pipe_in_place_of_an_image_is_not_waited_for(odd_folder):
     path = os.path.join(odd_folder, "C1", "x.jpeg")
     os.remove(path)
