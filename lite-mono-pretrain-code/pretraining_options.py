@@ -6,6 +6,7 @@ from networks.model_table import MODELS
 from option_rules import contradictions
 from system.command_line import Parser, positive, whole
 from system.errors import UserError, UserErrors
+from system.parallel import default_workers
 
 
 def make_parser():
@@ -121,7 +122,8 @@ def _data_options(parser):
     group.add_argument("--data_set", default="IMNET", choices=("IMNET", "image_folder"),
                        help="image_folder: --data_path holds the classes themselves")  # fmt: skip
     Parser.flag(group, "imagenet_default_mean_and_std", default=True, help="ImageNet's normalisation, else 0.5 and 0.5")
-    group.add_argument("--num_workers", type=whole, default=10, help="processes that read images")
+    group.add_argument("--num_workers", type=whole, default=default_workers(10),
+                       help="processes that read images; by default one for each core, at most 10")  # fmt: skip
     Parser.flag(group, "pin_mem", default=True, help="pin memory for the way to the GPU")
     group.add_argument("--on_bad_sample", default="stop", choices=("stop", "skip"), help="what a broken image does")
 

@@ -1,6 +1,7 @@
 """How a run fails: what its surroundings did to it, and numbers that are not finite, as one line each."""
 
 import contextlib
+import errno
 import os
 
 import torch
@@ -14,6 +15,9 @@ _MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory
 _GPU = ("cuda error", "cudnn error", "cublas", "cufft", "cusolver", "device-side assert", "hip error")
 _PEERS = ("connection closed by peer", "connection reset", "gloo", "nccl", "broken pipe", "socket timeout",
           "wait timeout")  # fmt: skip
+
+# What a batch that its process hands over ends in when the process is gone.
+_LOADER_IS_GONE = (errno.ENOENT, errno.ECONNRESET, errno.ECONNREFUSED)
 
 
 @contextlib.contextmanager
@@ -36,7 +40,9 @@ def one_line(where=lambda: "at the start"):
         raise problem from error
     except BrokenPipeError:
         raise  # of the output; see `system.command_line`
-    except OSError as error:
+    except (OSError, EOFError) as error:
+        if isinstance(error, EOFError) or error.filename is None and error.errno in _LOADER_IS_GONE:
+            raise _loader_died(where(), error) from error
         raise from_os_error(error, None if error.filename else where()) from error
 
 
@@ -76,8 +82,7 @@ def outside_cause(error, where, processes):
         fix = "enlarge /dev/shm (docker run --shm-size=8g) or lower --num_workers, and continue with --resume"
         return UserError("the shared memory of the processes that load data is full", f"{where}: /dev/shm", fix)
     if "dataloader worker" in lower:
-        return UserError("a process that loads data has died", f"{where}: {said}",
-                         "memory may be short: lower --num_workers, and continue with --resume")  # fmt: skip
+        return _loader_died(where, said)
     if isinstance(error, MemoryError) or any(word in lower for word in _MEMORY):
         return UserError("the memory is full", f"{where}: {said[:200]}", "lower --batch_size or --num_workers")
     if isinstance(error, torch.AcceleratorError) or any(word in lower for word in _GPU):
@@ -89,6 +94,11 @@ def outside_cause(error, where, processes):
         return UserError("another process of this run is gone", where,
                          "see its own message; start all of them again with --resume")  # fmt: skip
     return None
+
+
+def _loader_died(where, said):
+    return UserError("a process that loads data has died", f"{where}: {said or 'it ended in the middle of a batch'}",
+                     "memory may be short: lower --num_workers, and continue with --resume")  # fmt: skip
 
 
 def is_lost_peer(error):
