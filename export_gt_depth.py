@@ -4,6 +4,7 @@ import sys
 
 from system.command_line import Parser, command, positive
 from system.errors import UserError
+from system.files import refuse_as_output
 
 
 def parser():
@@ -27,6 +28,7 @@ def main(argv=None):
     split = resolve_split(options.split)
     if options.output and not options.output.endswith(".npz"):
         raise UserError("the output is no .npz file", options.output, "give a name that ends in .npz")
+    refuse_as_output(options.output, (".npz",), "--output")
     path = ground_truth.build(
         options.data_path,
         split,

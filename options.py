@@ -29,7 +29,7 @@ FREE_ON_RESUME = (
     "mypretrain", "load_weights_folder", "models_to_load", "weights_init", "dilations", "recipe", "print_recipe",
     "scheduler_step_size", "num_epochs", "max_steps", "log_dir", "model_name", "log_frequency", "save_frequency",
     "save_start", "save_steps", "keep_states", "resume", "val_steps", "best_metric", "on_bad_sample", "check_data",
-    "check_decode", "profile", "device", "eval_mono", "eval_stereo", "alignment",
+    "check_decode", "profile", "device", "eval_mono", "eval_stereo", "alignment", "statistics",
     "eval_split", "disable_median_scaling", "pred_depth_scale_factor", "ext_disp_to_eval",
     "post_process", "save_pred_disps", "no_eval", "eval_out_dir", "csv", "json", "all",
 )  # fmt: skip
@@ -202,6 +202,8 @@ def _evaluation_options(parser):
     Parser.flag(group, "save_pred_disps", help="write the scaled disparities as .npy")
     Parser.flag(group, "no_eval", help="predict (and save) without evaluating")
     group.add_argument("--eval_out_dir", help="where --save_pred_disps writes; default: the weights folder")
+    Parser.flag(group, "statistics", help="intervals of the means, paired comparison of several weights, errors by "
+                                          "distance, image row and nearness to depth edges")  # fmt: skip
     group.add_argument("--csv", metavar="FILE", help="write the metrics of every image")
     group.add_argument("--json", metavar="FILE", help="write the summary")
     Parser.flag(group, "all", help="evaluate every weights_<epoch> below each folder, and mark the best")

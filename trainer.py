@@ -59,9 +59,9 @@ class Trainer:
 
     def __init__(self, opt):
         self.opt = opt
-        wants_cuda = choose_device(opt.no_cuda).type == "cuda"
+        wants_cuda = choose_device(opt.no_cuda, name=opt.device).type == "cuda"
         self.processes = process_group.start(wants_cuda)
-        self.device = choose_device(opt.no_cuda, self.processes.local_rank)
+        self.device = choose_device(opt.no_cuda, self.processes.local_rank, opt.device)
         set_up(self.device, opt.deterministic)
         seed_everything(opt.seed)
         self.network = DepthAndMotion(opt).to(self.device)

@@ -10,7 +10,7 @@ import sys
 
 from checkpointing import published
 from system import errors
-from system.command_line import Parser, command
+from system.command_line import Parser, command, whole
 
 
 def parser():
@@ -20,7 +20,7 @@ def parser():
     actions.add_parser("list", help="the published names, where they come from, and whether they are here")
     fetch = actions.add_parser("fetch", help="fetch published weights into the cache")
     fetch.add_argument("names", nargs="+", metavar="NAME", help="published names, or all")
-    fetch.add_argument("--retries", type=int, default=3, metavar="N", help="vain attempts before giving up")
+    fetch.add_argument("--retries", type=whole, default=3, metavar="N", help="failed attempts before giving up")
     check = actions.add_parser("check", help="say what a folder, a file or a fetched name is")
     check.add_argument("what", metavar="FOLDER", help="a weights folder, an encoder file, or a published name")
     return made
@@ -50,7 +50,7 @@ def show():
 
 
 def fetch(names, retries=3):
-    """Fetch names one after another; the first problem is raised when all have been tried."""
+    """Fetch names one after another; problems are raised when all have been tried, those of one cause as one."""
     known = (*published.WEIGHTS, *published.ENCODERS)
     unknown = [name for name in names if name not in (*known, "all")]
     if unknown:
@@ -61,11 +61,13 @@ def fetch(names, retries=3):
             print(f"{name}: {published.fetch(name, retries=retries)}")
         except errors.UserError as problem:
             problems.append(problem)
-    if len(problems) > 1:
-        first = problems[0]
-        raise errors.UserError(f"{len(problems)} names failed, the first: {first.what}", first.which, first.fix)
+    causes = {problem.what.partition(": ")[2] for problem in problems}
+    if len(problems) > 1 and len(causes) == 1:
+        where = os.environ.get(published.SHARES_VARIABLE) or published.SHARES
+        what = f"{len(problems)} names could not be fetched: {causes.pop()}"
+        raise errors.UserError(what, where, "see python weights.py list for the pages to open in a browser")
     if problems:
-        raise problems[0]
+        raise errors.UserErrors(problems)
 
 
 def check(what):

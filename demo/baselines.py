@@ -10,9 +10,9 @@ import sys
 
 import numpy as np
 
-from system.command_line import Parser, command
+from system.command_line import Parser, command, positive
 from system.errors import UserError
-from system.files import write_json
+from system.files import refuse_as_output, write_json
 
 
 @command
@@ -21,9 +21,10 @@ def main(argv=None):
     parser = Parser(prog="-m demo.baselines", description=__doc__.splitlines()[0])
     parser.add_argument("--data_path", required=True, help="root of data in KITTI raw layout")
     parser.add_argument("--split", required=True, help="split whose training frames give the row means")
-    parser.add_argument("--frames", type=int, default=200, help="training frames to average, evenly chosen")
+    parser.add_argument("--frames", type=positive, default=200, help="training frames to average, evenly chosen")
     parser.add_argument("--json", help="write the figures here")
     opt = parser.parse_args(argv)
+    refuse_as_output(opt.json, (".json",), "--json")
 
     from datasets.splits import resolve_split
     from evaluation import ground_truth

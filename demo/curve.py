@@ -5,13 +5,13 @@
 JSON files as `evaluate_depth.py --all --json` and `demo.baselines --json` write them.
 """
 
-import json
 import os
 import sys
 
+from demo.results import abs_rel_of_guesses, abs_rel_of_runs, read_json
 from system.command_line import Parser, command
 from system.errors import UserError
-from system.files import replacing
+from system.files import refuse_as_output, replacing
 
 
 @command
@@ -25,14 +25,21 @@ def main(argv=None):
     opt = parser.parse_args(argv)
     steps, losses = training_loss(opt.run)
     epochs = held_out(opt.evaluation)
-    with open(opt.baselines, encoding="utf-8") as file:
-        baselines = {name: figures["abs_rel"] for name, figures in json.load(file).items()}
-    with open(os.path.join(opt.run, "models", "run.json"), encoding="utf-8") as file:
-        record = json.load(file)
-    batch = record["options"]["batch_size"] * record["options"]["grad_accum"] * record["processes"]
-    draw(opt.out, steps, losses, epochs, record["splits"]["train"]["lines"] // batch, baselines)
+    baselines = abs_rel_of_guesses(opt.baselines)
+    refuse_as_output(opt.out, (".png",), "--out")
+    record = read_json(os.path.join(opt.run, "models", "run.json"))
+    try:
+        steps_per_epoch = record["splits"]["train"]["lines"] // items_a_step(record)
+    except (KeyError, TypeError, ZeroDivisionError):
+        raise UserError("not the record of a run", f"{opt.run}/models/run.json", "give the folder of a run") from None
+    draw(opt.out, steps, losses, epochs, steps_per_epoch, baselines)
     print(opt.out)
     return 0
+
+
+def items_a_step(record):
+    """Return how many items one optimiser step of a run takes."""
+    return record["options"]["batch_size"] * record["options"]["grad_accum"] * record["processes"]
 
 
 def training_loss(run):
@@ -49,13 +56,13 @@ def training_loss(run):
 
 def held_out(path):
     """Return [(epochs finished, abs_rel)] of an evaluation of all weights, in order of epochs."""
-    with open(path, encoding="utf-8") as file:
-        runs = json.load(file)
     found = []
-    for run in runs:
-        which = os.path.basename(run["predictions"]).removeprefix("weights_")
+    for name, value in abs_rel_of_runs(path).items():
+        which = name.removeprefix("weights_")
         if which.isdecimal() or which == "start":
-            found.append((0 if which == "start" else int(which) + 1, run["metrics"]["abs_rel"]))
+            found.append((0 if which == "start" else int(which) + 1, value))
+    if not found:
+        raise UserError("no weights_<epoch> in the evaluation", path, "write it with evaluate_depth.py --all")
     return sorted(found)
 
 

@@ -17,6 +17,7 @@ from datasets.splits import IMPROVED_SPLITS, resolve_split
 from evaluation import ground_truth, presence, report
 from evaluation.metrics import STEREO_SCALE, Protocol, evaluate_images, has_ground_truth, mean_errors
 from evaluation.predictions import network_disparities, stored_disparities, written_on_the_way
+from evaluation.statistics import compare
 from system.errors import UserError, UserErrors
 
 
@@ -93,6 +94,10 @@ def _told_apart(evaluations):
     named = [each._replace(name=each.summary["predictions"]) if counts[each.name] > 1 else each for each in evaluations]
     if len(named) > 1:
         report.best(named).summary["best"] = True
+    for each in named[1:]:
+        if "statistics" in each.summary:
+            against = {"name": named[0].name, **compare(named[0].results, each.results)._asdict()}
+            each.summary["statistics"]["against"] = against
     return named
 
 
@@ -125,12 +130,14 @@ def _evaluate_one(opt, folder, stored, task, tell):
         return []
     truths = task.truths()
     try:
-        results = list(evaluate_images(truths, disparities, task.protocol))
+        results = list(evaluate_images(truths, disparities, task.protocol, with_bands=opt.statistics))
     except ValueError as error:
         fix = "the weights or disparities are broken, choose others"
         raise _Unusable(UserError(f"these predictions cannot be evaluated: {error}", source, fix)) from error
     common = {"predictions": os.path.abspath(source), "split": task.split.name, "post_process": opt.post_process}
     summary = report.summary(results, task.protocol, **common, **about)
+    if opt.statistics:
+        summary["statistics"] = report.statistics_summary(results)
     return [Evaluation(_name(source), mean_errors(results), results, summary, task.lines, task.protocol)]
 
 

@@ -136,6 +136,7 @@ def load_ground_truth(path, lines=None):
         UserError: the file is missing, cut off, something else, or belongs to another list.
     """
     path = os.fspath(path)
+    files.refuse_unless_regular(path, REBUILD)
     try:
         with zipfile.ZipFile(path) as archive:
             names, comment = archive.namelist(), archive.comment

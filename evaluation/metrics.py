@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation import ALIGNMENTS, METRICS
+from evaluation.statistics import band_sums
 from system.parallel import map_in_order
 
 MIN_DEPTH = 1e-3  # metres: nearer ground truth is ignored, nearer predictions are clamped
@@ -44,11 +45,13 @@ class Protocol(NamedTuple):
 
 
 class ImageResult(NamedTuple):
-    """One image: `errors` in METRICS' order and the `ratio` of medians, nan if no pixel counts; `pixels` that count."""
+    """One image: `errors` in METRICS' order and the `ratio` of medians, nan if no pixel counts; `pixels` that count;
+    where asked for, `bands`: `statistics.band_sums`."""
 
     errors: tuple
     ratio: float
     pixels: int
+    bands: np.ndarray | None = None
 
 
 def compute_errors(gt, pred):
@@ -95,13 +98,14 @@ def has_ground_truth(gt, protocol):
     return len(_counted(gt, protocol)) > 0
 
 
-def evaluate_image(gt, disparity, protocol):
+def evaluate_image(gt, disparity, protocol, with_bands=False):
     """Score one prediction.
 
     Args:
         gt: (H, W) float32 true depth in metres, 0 where unknown.
         disparity: (h, w) float32 scaled disparity, positive, at any size; it is resized to the ground truth's.
         protocol: a `Protocol`.
+        with_bands: also sum the errors by distance, row and nearness to edges.
 
     Returns:
         An `ImageResult`; its ratio is that of the medians, also where it is not applied.
@@ -123,7 +127,8 @@ def evaluate_image(gt, disparity, protocol):
     ratio = np.median(truth) / np.median(depth)
     depth = np.clip(aligned(truth, depth, protocol.alignment), MIN_DEPTH, MAX_DEPTH)
     errors = compute_errors(truth, depth)
-    return ImageResult(tuple(float(error) for error in errors), float(ratio), len(where))
+    sums = band_sums(gt, where, depth) if with_bands else None
+    return ImageResult(tuple(float(error) for error in errors), float(ratio), len(where), sums)
 
 
 def aligned(truth, depth, alignment):
@@ -145,7 +150,7 @@ def aligned(truth, depth, alignment):
     return depth
 
 
-def evaluate_images(ground_truth, disparities, protocol, workers=None):
+def evaluate_images(ground_truth, disparities, protocol, workers=None, with_bands=False):
     """Score predictions in parallel threads, holding only a few images at a time.
 
     Args:
@@ -153,6 +158,7 @@ def evaluate_images(ground_truth, disparities, protocol, workers=None):
         disparities: iterable of (h, w) float32 arrays in the same order; consumed as the scoring goes.
         protocol: a `Protocol`.
         workers: number of threads; by default one per core, eight at most.
+        with_bands: as `evaluate_image`.
 
     Yields:
         An `ImageResult` for each disparity, in order.
@@ -164,7 +170,7 @@ def evaluate_images(ground_truth, disparities, protocol, workers=None):
     def score(numbered):
         index, disparity = numbered
         try:
-            return evaluate_image(ground_truth[index], disparity, protocol)
+            return evaluate_image(ground_truth[index], disparity, protocol, with_bands)
         except ValueError as error:
             raise ValueError(f"image {index}: {error}") from error
 

@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 
+from evaluation import statistics
 from evaluation.metrics import METRICS, mean_errors, ratio_statistics
 from system import files
 
@@ -13,9 +14,14 @@ _WIDTH = 9
 
 def lines(evaluations):
     """Return the lines that tell people about evaluations: one in full, several as a table; none for none."""
+    told = [line for each in evaluations if "statistics" in each.summary for line in statistics_lines(each)]
     if len(evaluations) != 1:
-        return comparison(evaluations) if evaluations else []
-    [evaluation] = evaluations
+        return comparison(evaluations) + told if evaluations else []
+    return single(evaluations[0]) + told
+
+
+def single(evaluation):
+    """Return the lines about one evaluation."""
     left_out = evaluation.summary["images_without_ground_truth"]
     told = [f"{left_out} of {len(evaluation.results)} images have no ground truth that counts and are left out"]
     return (told if left_out else []) + [
@@ -68,6 +74,38 @@ def summary(results, protocol, **about):
         "metrics": {name: _plain(value) for name, value in zip(METRICS, mean_errors(results), strict=True)},
         "scaling_ratio": {"median": _plain(median), "relative_std": _plain(spread)},
     }
+
+
+def statistics_summary(results):
+    """Return what `evaluation.statistics` says of results, ready for JSON."""
+    table = statistics.bands(results)
+    low, high = statistics.intervals(results)
+    return {
+        "level": statistics.LEVEL,
+        "intervals": {name: [float(a), float(b)] for name, a, b in zip(METRICS, low, high, strict=True)},
+        "bands": {
+            name: {"pixels": pixels, "abs_rel": _plain(relative), "rmse": _plain(root)}
+            for name, (pixels, relative, root) in table.items()
+        },
+    }
+
+
+def statistics_lines(evaluation):
+    """Return the lines about the statistics of one evaluation."""
+    about = evaluation.summary["statistics"]
+    low, high = zip(*about["intervals"].values(), strict=True)
+    told = [f"{evaluation.name}: {about['level']:.0%} interval over images", header(), row(low), row(high)]
+    if against := about.get("against"):
+        told.append(
+            f"{against['metric']} against {against['name']}: {against['difference']:+.4f} "
+            f"({against['low']:+.4f} to {against['high']:+.4f}), lower in {against['lower']}, higher in "
+            f"{against['higher']} images, sign test p = {against['p_value']:.2g}"
+        )
+    told.append(f"{'band':<20}{'pixels':>10}{'abs_rel':>{_WIDTH}}{'rmse':>{_WIDTH}}")
+    for name, band in about["bands"].items():
+        numbers = ("-" if band[key] is None else f"{band[key]:.3f}" for key in ("abs_rel", "rmse"))
+        told.append(f"{name:<20}{band['pixels']:>10}" + "".join(f"{number:>{_WIDTH}}" for number in numbers))
+    return told
 
 
 def write_csv(path, evaluations):

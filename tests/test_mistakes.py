@@ -266,3 +266,34 @@ def test_a_mistake_met_on_the_way_is_one_line_and_leaves_nothing_half_written(wo
 
 def test_the_table_is_long():
     assert len(BEFORE) + len(ON_THE_WAY) >= 60
+
+
+@pytest.mark.parametrize(
+    "module, flags",
+    [
+        ("demo.baselines", ["--data_path", "d", "--split", "s", "--frames", "0"]),
+        ("demo.baselines", ["--data_path", "d", "--split", "s", "--json", "/dev/full"]),
+        ("demo.summary", ["--baselines", "b.json", "--evaluation", "e.json", "--before", "a", "--after", "b"]),
+        ("demo.curve", ["--run", "nowhere", "--baselines", "b.json", "--evaluation", "e.json", "--out", "o.png"]),
+    ],
+)
+@pytest.mark.parametrize("content", ["[", "[]", '{"a": 1}', '[{"predictions": 3}]', "3", "[" * 100000, None])
+def test_broken_results_given_to_the_demo_are_one_line(module, flags, content, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.json", "e.json") if content is not None else ():
+        write(tmp_path / name, content)
+    assert importlib.import_module(module).main(flags) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_many_names_that_fail_for_one_cause_are_one_line(monkeypatch, tmp_path, capsys):
+    import weights as command
+
+    monkeypatch.setenv("LITE_MONO_CACHE", str(tmp_path))
+    monkeypatch.setenv("LITE_MONO_SHARES", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert command.main(["fetch", "all", "--retries", "0"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: 11 names could not be fetched: ") and err.count("\n") == 1
+    assert command.main(["fetch", "all", "--retries", "-3"]) == 2
