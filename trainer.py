@@ -62,6 +62,8 @@ class Trainer:
         wants_cuda = choose_device(opt.no_cuda, name=opt.device).type == "cuda"
         self.processes = process_group.start(wants_cuda)
         self.device = choose_device(opt.no_cuda, self.processes.local_rank, opt.device)
+        if opt.sync_bn and self.processes.count > 1 and self.device.type != "cuda":
+            raise UserError("BatchNorm statistics are shared between GPUs only", "--sync_bn", "drop --sync_bn")
         set_up(self.device, opt.deterministic)
         seed_everything(opt.seed)
         self.network = DepthAndMotion(opt).to(self.device)

@@ -96,3 +96,14 @@ def test_torchrun_starts_train(synthetic_drive, tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, env=environment)
     assert ended.returncode == 0, ended.stderr
     assert len(list((tmp_path / "run" / "states").iterdir())) == 1
+
+
+def test_batchnorm_statistics_cannot_be_shared_between_cpus(monkeypatch):
+    from options import LiteMonoOptions
+    from system.errors import UserError
+    from trainer import Trainer
+    from training.run import distributed
+
+    monkeypatch.setattr(distributed, "start", lambda use_cuda: distributed.Processes(0, 0, 2))
+    with pytest.raises(UserError, match="drop --sync_bn"):
+        Trainer(LiteMonoOptions().parse(["--no_cuda", "--sync_bn", "--weights_init", "scratch"]))
