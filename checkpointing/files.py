@@ -1,35 +1,43 @@
 """One .pth file: read without unpickling anything but tensors and plain values, written whole, loaded strictly."""
 
+import argparse
 import errno
 import io
 import os
 import pickle
 import struct
+import warnings
 
 import torch
 
+from checkpointing.models import identify_model, is_tolerated, nearest_network
 from networks.depth_decoder import DepthDecoder
 from networks.lite_mono import LiteMono
-from networks.model_table import MODELS
 from system.errors import UserError
 from system.files import write_bytes
 
-PLAIN_ENTRIES = ("height", "width", "use_stereo", "dilations", "min_depth", "max_depth")
+__all__ = ["identify_model"]  # known under this module's name too
+
 # A damaged file can end in any of these inside torch's reader.
 _DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError,
-            OverflowError, AssertionError, struct.error)  # fmt: skip
-PROFILER_ENTRIES = ("total_ops", "total_params")  # a profiler left them in some published files
+            OverflowError, AssertionError, MemoryError, ImportError, struct.error)  # fmt: skip
+
 
 def read_state(path):
     """Return what a .pth file holds, tensors on the CPU.
 
+    Read are tensors, plain values and the options that training scripts store beside them (`argparse.Namespace`).
+
     Raises:
-        UserError: the file is missing, truncated, or holds anything but tensors and plain values.
+        UserError: the file is missing, truncated, or holds anything else.
     """
     if not os.path.isfile(path):
-        raise UserError("no such weights file", path, "a weights folder holds encoder.pth and depth.pth")
+        what = "not a file" if os.path.exists(path) else "no such weights file"
+        raise UserError(what, path, "a weights folder holds encoder.pth and depth.pth")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # torch warns of other pickle protocols and of TorchScript; what it cannot read it refuses anyway.
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals([argparse.Namespace]):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (*_DAMAGED, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: seeking past a cut-off end
             raise
@@ -65,7 +73,7 @@ def load_strictly(network, state, path):
     """Load `state` into `network`; every key and shape must agree, save plain and profiler entries.
 
     Raises:
-        UserError: they do not; the network is then as it was.
+        UserError: they do not, or a value is not finite; the network is then as it was.
     """
     tensors = {key: value for key, value in state.items() if not is_tolerated(key)}
     wanted = network.state_dict()
@@ -77,35 +85,66 @@ def load_strictly(network, state, path):
             f"the weights do not fit the network: {len(missing)} keys missing, {len(unexpected)} unexpected, "
             f"{len(reshaped)} of another shape (such as {example})",
             path,
-            advice(state),
+            advice(state, network),
         )
+    check_values(tensors, wanted, path)
     network.load_state_dict(tensors)
 
 
-def is_tolerated(key):
-    return key in PLAIN_ENTRIES or key.rsplit(".", 1)[-1] in PROFILER_ENTRIES
+def check_values(tensors, wanted, path):
+    """Check tensors of the right shapes before they are loaded.
+
+    Args:
+        tensors: key -> tensor from a file.
+        wanted: key -> tensor of the network, at least with the same keys.
+        path: of the file.
+
+    Raises:
+        UserError: a tensor of another kind (sparse, quantised, complex, ...), or a value that is not finite.
+    """
+    for key, value in tensors.items():
+        if not is_plain(value, wanted[key].dtype):
+            kind = "quantised" if value.is_quantized else "meta" if value.is_meta else str(value.dtype)
+            kind = kind if value.layout == torch.strided else str(value.layout)
+            raise UserError(f"the weights hold a tensor of another kind ({kind.removeprefix('torch.')})",
+                            f"{path}: {key}", "save plain float tensors, or take another copy")  # fmt: skip
+        if not torch.isfinite(value.to(wanted[key].dtype)).all():
+            raise UserError("the weights are not finite", f"{path}: {key}", "take another copy, or an earlier epoch's")
+
+
+def is_plain(value, dtype):
+    """Whether a value is an ordinary tensor in memory that `dtype` can take: any real float, or whole numbers."""
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized or value.is_meta:
+        return False
+    if value.is_complex() or value.dtype == torch.bool:
+        return False
+    return value.is_floating_point() or not dtype.is_floating_point
 
 
 def same_shape(wanted, value):
     return isinstance(value, torch.Tensor) and value.shape == wanted.shape
 
 
-def advice(state):
-    name = identify_model(state)
-    return f"they are {name}'s: pass --model {name}" if name else "check --model and the file"
+def advice(state, network):
+    """Return what to do about a state dict that does not fit a network."""
+    found = nearest_network(state)
+    if found is None or not isinstance(network, LiteMono | DepthDecoder):
+        return "check --model and the file"
+    kind, name = found
+    wanted = "encoder" if isinstance(network, LiteMono) else "depth"
+    if kind != wanted:
+        return f"the file holds {'an encoder' if kind == 'encoder' else 'a depth decoder'}: give {wanted}.pth"
+    if kind == "encoder" and name != network.model:
+        return f"they are {name}'s: pass --model {name}"
+    if kind == "depth" and not same_channels(state, network):
+        return f"they are {name}'s: pass --model {name}, or take both files of one model"
+    return f"the file is {name}'s but for that: take another copy"
 
 
-def identify_model(state):
-    """Return the name of the Lite-Mono model whose encoder or decoder has the keys and shapes of `state`, or None."""
-    tensors = {key: tuple(value.shape) for key, value in state.items() if isinstance(value, torch.Tensor)}
-    tensors = {key: shape for key, shape in tensors.items() if not is_tolerated(key)}
-    for name, row in MODELS.items():
-        with torch.device("meta"):
-            candidates = LiteMono(name), DepthDecoder(row.channels)
-        for network in candidates:
-            if tensors == {key: tuple(value.shape) for key, value in network.state_dict().items()}:
-                return name
-    return None
+def same_channels(state, decoder):
+    """Whether a decoder's state dict starts from as many channels as `decoder`."""
+    first = "decoder.0.conv.conv.weight"
+    return first in state and same_shape(decoder.state_dict()[first], state[first])
 
 
 def check_finite(where, *networks):

@@ -3,18 +3,17 @@
 A checkpoint is `{'model': state dict}`: the encoder's entries as in encoder.pth, `norm.*` and `head.*`.
 """
 
-import argparse
 import functools
 import os
 import zipfile
 
-import torch
 import torch.nn.functional as F
 from timm.models import register_model
 from torch import nn
 
-from checkpointing.files import PROFILER_ENTRIES, identify_model, load_strictly, read_state
-from checkpointing.imagenet import CLASSIFIER_ENTRIES
+from checkpointing.files import load_strictly, read_state
+from checkpointing.imagenet import classifier_weights, encoder_entries
+from checkpointing.models import identify_model
 from networks import LiteMono
 from networks.model_table import MODELS
 from system.errors import UserError
@@ -74,22 +73,8 @@ def read_classifier(path, entry="model", flag="--ema"):
     """
     if not os.path.isfile(path):
         raise UserError("no such weights file", path, "name a checkpoint-*.pth, or another file of weights")
-    content = states.read(path) if _is_state(path) else _read_checkpoint(path)
-    if entry != "model" and entry not in content:
-        what = "no moving average in the file" if entry == "model_ema" else f"no entry {entry} in the file"
-        raise UserError(what, path, f"drop {flag}, or name another checkpoint")
-    state = content.get(entry, content)
-    if not isinstance(state, dict):
-        raise UserError("not a state dict", path, "give a file that holds {'model': state dict}")
-    tensors = {
-        key.removeprefix("module."): value
-        for key, value in state.items()
-        if isinstance(value, torch.Tensor) and key.rsplit(".", 1)[-1] not in PROFILER_ENTRIES
-    }
-    for key, value in tensors.items():
-        if not _is_usable(value):
-            raise UserError("weights that are not finite real numbers", f"{path}: {key}", "take another checkpoint")
-    classes = content.get("classes")
+    content = states.read(path) if _is_state(path) else read_state(path)
+    tensors, classes = classifier_weights(content, path, entry, flag), content.get("classes")
     if not (classes is None or isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
         raise UserError("class names that are no names", path, "take another checkpoint")
     if "head.weight" in tensors and tensors["head.weight"].ndim != 2:
@@ -97,13 +82,6 @@ def read_classifier(path, entry="model", flag="--ema"):
     if classes is not None and "head.weight" in tensors and len(classes) != len(tensors["head.weight"]):
         raise UserError("not as many class names as classes", path, "take another checkpoint")
     return tensors, classes
-
-
-def _is_usable(value):
-    plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
-    if not plain or value.is_complex() or value.dtype == torch.bool:
-        return False
-    return not value.is_floating_point() or bool(value.isfinite().all())
 
 
 def is_checkpoint(path):
@@ -116,16 +94,6 @@ def _is_state(path):
         return False
     with open(path, "rb") as file:
         return file.read(len(states.MAGIC)) == states.MAGIC
-
-
-def _read_checkpoint(path):
-    with torch.serialization.safe_globals([argparse.Namespace]):  # other scripts store their options: plain values
-        return read_state(path)
-
-
-def encoder_entries(state):
-    """Return the entries of a classifier's state dict without head and final norm."""
-    return {key: value for key, value in state.items() if not key.startswith(CLASSIFIER_ENTRIES)}
 
 
 def identify_encoder(state, path):

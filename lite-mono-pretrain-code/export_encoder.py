@@ -22,7 +22,8 @@ def main(argv=None):
     if os.path.exists(opt.out) and os.path.samefile(opt.checkpoint, opt.out):
         raise UserError("the checkpoint would be overwritten", opt.out, "give OUT another name")
     from checkpointing.files import write_state
-    from classifier import encoder_entries, identify_encoder, read_classifier
+    from checkpointing.imagenet import encoder_entries
+    from classifier import identify_encoder, read_classifier
 
     state, _ = read_classifier(opt.checkpoint, "model_ema" if opt.ema else "model", "--ema")
     name = identify_encoder(state, opt.checkpoint)

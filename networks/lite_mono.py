@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cpu.pixel_network import pixel_network
-from networks.model_table import IMAGE_MEAN, IMAGE_STD, MODELS, dilations_for
+from networks.model_table import IMAGE_MEAN, IMAGE_STD, LARGEST_DILATION, MODELS, dilations_for
 
 EXPANSION = 6  # hidden width of the per-pixel layers over their input
 HEADS = 8
@@ -178,7 +178,7 @@ class LiteMono(nn.Module):
         layer_scale_init_value: initial `gamma`.
 
     Raises:
-        ValueError: unknown model, or dilations that do not fit its blocks.
+        ValueError: unknown model, or dilations that do not fit its blocks or lie beyond the limit.
     """
 
     def __init__(
@@ -199,6 +199,9 @@ class LiteMono(nn.Module):
         if [len(stage) for stage in dilations] != [len(stage) for stage in published]:
             wanted = " + ".join(str(len(stage)) for stage in published)
             raise ValueError(f"{model} takes {wanted} dilations, got {[len(stage) for stage in dilations]}")
+        odd = [d for stage in dilations for d in stage if not 0 < d <= LARGEST_DILATION]
+        if odd:
+            raise ValueError(f"dilations must lie in 1..{LARGEST_DILATION}, got {odd[0]}")
         self.model, self.dilations = model, dilations
         self.num_ch_enc = MODELS[model].channels
 

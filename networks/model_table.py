@@ -6,6 +6,8 @@ Free of torch, so that the command lines can offer the names without loading it.
 from typing import NamedTuple
 
 IMAGE_MEAN, IMAGE_STD = 0.45, 0.225  # of every network's input; one grey level for all channels, as in Monodepth2
+LARGEST_IMAGE = 4096 * 4096  # pixels that a network's input may have; its maps then take some gigabytes
+LARGEST_DILATION = 512  # of a CDC block; maps of images up to 8192 pixels are no wider at 1/16
 
 
 class ModelRow(NamedTuple):

@@ -1,17 +1,26 @@
 """Weights folders: what is written is read, and nothing else is."""
 
+import argparse
 import logging
+import os
 import pickle
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from checkpointing import files
 from checkpointing.files import load_strictly, read_state
-from checkpointing.folders import load_depth_network, load_networks
+from checkpointing.folders import identify, load_depth_network, load_networks
 from checkpointing.imagenet import load_pretrained_encoder
+from checkpointing.models import nearest_network
+from checkpointing.published import check_encoder
 from networks import DepthDecoder, LiteMono
+from networks.model_table import MODELS
 from system.errors import UserError
+from tests.conftest import ROOT
 from tests.seeded_folders import HEIGHT, MODEL, WIDTH, seeded_networks, write_weights
 from tests.short_runs import differences
 
@@ -209,3 +218,176 @@ def test_imagenet_weights_of_another_model_advise(tmp_path):
     torch.save(LiteMono("lite-mono").state_dict(), tmp_path / "w.pth")
     state = torch.load(tmp_path / "w.pth", weights_only=True)
     assert files.identify_model(state) == "lite-mono"
+
+
+# --- what weights are, told by themselves ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_model_is_told_by_the_weights(tmp_path, model):
+    folder = write_weights(tmp_path / "w", model)
+    published = LiteMono(model, HEIGHT, WIDTH).dilations
+    assert identify(str(folder)) == (model, published)
+    network = load_depth_network(str(folder))
+    assert network.encoder.model == model
+    own = [[5] * len(stage) for stage in published]
+    change(folder / "encoder.pth", dilations=own)
+    assert identify(str(folder)) == (model, tuple(tuple(stage) for stage in own))
+    change(folder / "encoder.pth", dilations=None, height=320, width=1024)
+    assert identify(str(folder)) == (model, LiteMono(model, 320, 1024).dilations)
+
+
+def test_the_nearest_network_is_told_in_spite_of_damage():
+    state = LiteMono("lite-mono-small").state_dict()
+    assert nearest_network(state) == ("encoder", "lite-mono-small")
+    for key in list(state)[:40]:
+        del state[key]
+    assert nearest_network(state | {"extra": torch.zeros(1)}) == ("encoder", "lite-mono-small")
+    assert nearest_network(DepthDecoder((64, 128, 224), (0,)).state_dict()) == ("depth", "lite-mono-8m")
+    assert nearest_network({"other": torch.zeros(1)}) is None and nearest_network({}) is None
+
+
+def test_another_model_is_said_before_its_dilations(folder, caplog):
+    caplog.set_level(logging.INFO)
+    change(folder / "encoder.pth", dilations=[[1, 1, 1], [1, 1, 1], [1] * 6])
+    with pytest.raises(UserError, match="pass --model lite-mono-tiny"):
+        load_depth_network(str(folder), "lite-mono-8m")
+    assert "dilations" not in caplog.text
+
+
+@pytest.mark.parametrize("file, entries, words", [
+    ("encoder.pth", {"dilations": [[1], [1], [1]]}, "takes 3 [+] 3 [+] 6 whole numbers"),
+    ("encoder.pth", {"dilations": [[1, 2, 3], [1, 2, 3], [1, 2, 3, 4, 5, 99999999999999999999]]}, "in 1..512"),
+    ("encoder.pth", {"extra": torch.zeros(1)}, "1 unexpected.*is lite-mono-tiny's but for that"),
+    ("encoder.pth", {"extra": 5}, "1 unexpected.*is lite-mono-tiny's but for that"),
+    ("depth.pth", {"extra": torch.zeros(1)}, "1 unexpected.*but for that"),
+    ("encoder.pth", {"height": 32000000}, "too large a size.*16777216 pixels at most"),
+    ("encoder.pth", {"height": True}, "usable height"),
+    ("encoder.pth", {"min_depth": 0}, "min_depth"), ("encoder.pth", {"min_depth": "x"}, "min_depth"),
+    ("encoder.pth", {"min_depth": torch.ones(3)}, "min_depth"), ("encoder.pth", {"max_depth": 10**400}, "max_depth"),
+    ("encoder.pth", {"min_depth": -1.0}, "min_depth"), ("encoder.pth", {"min_depth": float("nan")}, "min_depth"),
+    ("encoder.pth", {"max_depth": float("inf")}, "max_depth"), ("encoder.pth", {"max_depth": 0.05}, "max_depth"),
+    ("encoder.pth", {"min_depth": 1e-320}, "min_depth"), ("encoder.pth", {"min_depth": True}, "min_depth"),
+])  # fmt: skip
+def test_a_file_with_wrong_content_says_what_and_not_the_model_that_was_passed(folder, file, entries, words):
+    change(folder / file, **entries)
+    with pytest.raises(UserError, match=words) as caught:
+        load_depth_network(str(folder), MODEL)
+    assert "pass --model" not in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+def test_a_stored_none_of_the_depth_range_is_refused(folder):
+    state = torch.load(folder / "encoder.pth", weights_only=True)
+    torch.save({**state, "min_depth": None}, folder / "encoder.pth")
+    with pytest.raises(UserError, match="min_depth"):
+        load_depth_network(str(folder), MODEL)
+
+
+def test_a_stored_depth_range_is_returned(folder):
+    change(folder / "encoder.pth", min_depth=0.5, max_depth=20)
+    assert load_depth_network(str(folder), MODEL).depth_range == (0.5, 20.0)
+
+
+WEIGHT = "decoder.0.conv.conv.weight"
+
+
+def altered(value, number):
+    value = value.clone()
+    value.view(-1)[7] = number
+    return value
+
+
+@pytest.mark.parametrize("alter, words", [
+    (lambda v: altered(v, float("nan")), "not finite"), (lambda v: altered(v, float("-inf")), "not finite"),
+    (lambda v: altered(v.double(), 1e300), "not finite"),  # infinite as float32
+    (lambda v: v.to_sparse(), "sparse"), (lambda v: v.to(torch.complex64), "complex64"),
+    (lambda v: v != 0, "bool"), (lambda v: v.long(), "int64"), (lambda v: v.to("meta"), "meta"),
+    (lambda v: torch.quantize_per_tensor(v, 0.1, 0, torch.qint8), "quantised"),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_tensors_of_another_kind_and_values_that_are_not_finite_are_refused(folder, alter, words):
+    state = torch.load(folder / "depth.pth", weights_only=True)
+    torch.save({**state, WEIGHT: alter(state[WEIGHT])}, folder / "depth.pth")
+    with pytest.raises(UserError, match=f"{words}.*{WEIGHT}"):
+        load_depth_network(str(folder), MODEL)
+
+
+def test_a_folder_a_level_too_high_says_which_is_meant(tmp_path):
+    for name in ("weights_9", "weights_10", "weights_best"):
+        write_weights(tmp_path / "run" / "models" / name)
+    for given in ("run", "run/models"):
+        with pytest.raises(UserError, match="holds no weights.*did you mean .*models/weights_best[?]"):
+            load_depth_network(str(tmp_path / given))
+    shutil.rmtree(tmp_path / "run/models/weights_best")
+    with pytest.raises(UserError, match="did you mean .*models/weights_10[?]"):
+        load_depth_network(str(tmp_path / "run"))
+    with pytest.raises(UserError, match="a file, not a weights folder"):
+        load_depth_network(str(tmp_path / "run/models/weights_9/encoder.pth"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no weights.*give a folder that holds encoder.pth"):
+        load_depth_network(str(tmp_path / "empty"))
+
+
+def raw_checkpoint(model=MODEL, prefix=""):
+    """Return what the published pre-training code writes: optimiser and options beside the weights."""
+    torch.manual_seed(0)
+    encoder = LiteMono(model)
+    weights = encoder.state_dict() | {"norm.weight": torch.ones(128), "norm.bias": torch.zeros(128)}
+    weights |= {"head.weight": torch.zeros(1000, 128), "head.bias": torch.zeros(1000)}
+    optimiser = torch.optim.AdamW(encoder.parameters())
+    sum(p.sum() for p in encoder.parameters()).backward()
+    optimiser.step()
+    args = argparse.Namespace(model=model.replace("-", "_"), lr=6e-3, data_path="/data", distributed=True, gpu=0)
+    weights = {prefix + key: value for key, value in weights.items()}
+    return {"model": weights, "optimizer": optimiser.state_dict(), "epoch": 99, "scaler": {}, "args": args}
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_raw_checkpoints_of_published_pretraining_are_read(tmp_path, prefix):
+    torch.save(raw_checkpoint(prefix=prefix), tmp_path / "checkpoint.pth")
+    encoder = LiteMono(MODEL)
+    matched, missing, unexpected = load_pretrained_encoder(encoder, str(tmp_path / "checkpoint.pth"))
+    assert len(matched) == len(encoder.state_dict()) and not missing and not unexpected
+    check_encoder(str(tmp_path / "checkpoint.pth"), MODEL)
+
+
+def test_options_of_another_kind_are_still_refused(tmp_path):
+    torch.save(raw_checkpoint() | {"args": Bomb(tmp_path / "bang")}, tmp_path / "checkpoint.pth")
+    with pytest.raises(UserError, match="not a readable weights file"):
+        load_pretrained_encoder(LiteMono(MODEL), str(tmp_path / "checkpoint.pth"))
+    assert not (tmp_path / "bang").exists()
+
+
+def test_imagenet_weights_of_the_wrong_file_or_not_finite_are_refused(folder, tmp_path, caplog):
+    with pytest.raises(UserError, match="holds a depth decoder: give encoder.pth"):
+        load_pretrained_encoder(LiteMono(MODEL), str(folder / "depth.pth"))
+    state = torch.load(folder / "encoder.pth", weights_only=True)
+    torch.save({"model": {**state, "stem2.0.conv.weight": state["stem2.0.conv.weight"] * float("nan")}},
+               tmp_path / "w.pth")  # fmt: skip
+    with pytest.raises(UserError, match="not finite.*stem2.0.conv.weight"):
+        load_pretrained_encoder(LiteMono(MODEL), str(tmp_path / "w.pth"))
+    torch.save(LiteMono("lite-mono-small").state_dict(), tmp_path / "w.pth")
+    load_pretrained_encoder(LiteMono("lite-mono"), str(tmp_path / "w.pth"))
+    assert "is lite-mono-small's, the encoder lite-mono's" in caplog.text
+
+
+def test_reading_warns_of_nothing_on_stderr(folder, tmp_path):
+    state = {"model": torch.load(folder / "encoder.pth", weights_only=True)}
+    torch.save(state, tmp_path / "four.pth", pickle_protocol=4)
+    torch.save(state, tmp_path / "old.pth", pickle_protocol=4, _use_new_zipfile_serialization=False)
+    torch.jit.script(torch.nn.Linear(1, 1)).save(str(tmp_path / "script.pth"))
+    code = ("import sys\nfrom checkpointing.files import read_state\nfrom system.errors import UserError\n"
+            "for path in sys.argv[1:]:\n    try:\n        read_state(path)\n    except UserError as problem:\n"
+            "        print(path, problem)\n")  # fmt: skip
+    paths = [str(tmp_path / name) for name in ("four.pth", "old.pth", "script.pth")]
+    ended = subprocess.run([sys.executable, "-c", code, *paths], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0 and ended.stderr == ""
+    assert ended.stdout.count("not a readable weights file") == len(ended.stdout.splitlines())
+    assert "script.pth" in ended.stdout
+
+
+def test_what_is_no_file_is_said_so(folder):
+    (folder / "depth.pth").unlink()
+    os.mkfifo(folder / "depth.pth")
+    with pytest.raises(UserError, match="not a file"):
+        load_depth_network(str(folder), MODEL)

@@ -3,13 +3,10 @@
 One module holds them, so that one wrapper makes them distributed; `networks` names each for saving and loading.
 """
 
-import os
-
 import torch
 from torch import nn
 
-from checkpointing.files import read_state
-from checkpointing.folders import choose_dilations, existing_folder, stored_dilations
+from checkpointing.folders import choose_dilations, describe
 from layers import rigid_motion, rotation
 from networks.depth_decoder import DepthDecoder
 from networks.lite_mono import LiteMono
@@ -125,8 +122,7 @@ def sum_of_motions(outputs):
 def _build_encoder(opt):
     stored = None
     if opt.load_weights_folder and "encoder" in opt.models_to_load:
-        path = os.path.join(existing_folder(opt.load_weights_folder), "encoder.pth")
-        stored = stored_dilations(read_state(path), path)
+        stored = describe(opt.load_weights_folder, opt.model).dilations
     dilations = choose_dilations(opt.model, opt.height, opt.width, stored, opt.dilations)
     try:
         return LiteMono(opt.model, opt.height, opt.width, opt.drop_path, dilations=dilations)
