@@ -10,7 +10,7 @@ import os
 
 import torch
 
-from checkpointing.files import write_state
+from checkpointing.files import load_strictly, write_state
 from checkpointing.folders import save_networks
 from evaluation.cost import network_cost
 from losses.objective import Objective, compute_losses
@@ -21,6 +21,7 @@ from training.alarms import Alarms, startup_notices, watch
 from training.data import TrainingData
 from training.model import DepthAndMotion, sum_of_motions
 from training.optimisation import Optimisation, numbers_of
+from training.resumption import check_content, check_progress, restored
 from training.run import distributed as process_group
 from training.run import states as states
 from training.run.failures import one_line, own_folder, stop_unless_finite
@@ -353,14 +354,16 @@ class Trainer:
             path, state = self.states.newest()
         else:
             path, state = self.opt.resume, states.read(self.opt.resume)
+        check_content(state, path)
         way_out = f"start a new run from its weights: --load_weights_folder {self.run.weights('best')}, no --resume"
         check_identity(self._identity(), state["identity"], way_out)
-        self.network.networks.load_state_dict(state["networks"])
-        self.optimisation.load_state_dict(state["optimisation"])
+        check_progress(state["progress"], self.data.steps_per_epoch, self.opt.num_epochs, path)
+        load_strictly(self.network.networks, state["networks"], path)
+        self.optimisation.load_state_dict(state["optimisation"], path)
         self.data.bad_samples.count = state["bad_samples"]
         self.epoch, self.step_in_epoch, self.step = state["progress"]
         self.best = state["best"]
-        restore_random_states(state["random"][self.processes.rank], self.device)
+        restored(lambda each: restore_random_states(each, self.device), state["random"], self.processes.rank, path)
         log.info("resumed from %s: epoch %d, step %d", path, self.epoch, self.step)
 
     def _stop_if_asked(self):

@@ -10,13 +10,12 @@ from checkpointing.files import read_state
 from checkpointing.folders import existing_folder
 from system.errors import UserError
 from training.model import DEPTH_NETWORKS, POSE_NETWORKS
+from training.moments import Misfit, load_moments
 from training.schedule import learning_rate
 
 log = logging.getLogger(__name__)
 
 OVERFLOWS = 20  # fp16 steps in a row whose gradients may overflow while the scaler looks for its scale
-MOMENTS = ("exp_avg", "exp_avg_sq")
-MISFITS = (ValueError, KeyError, TypeError, AttributeError)  # what moments of another kind or size give
 GROUPS = {"adam": DEPTH_NETWORKS, "adam_pose": POSE_NETWORKS}  # by the names of the optimisers' files
 
 
@@ -95,67 +94,64 @@ class Optimisation:
         states = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
         return {"optimisers": states, "scaler": self.scaler.state_dict(), "overflows": self.overflows}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state, path="the state"):
         """Go on from what `state_dict` returned.
 
         Raises:
-            UserError: it belongs to other networks.
+            UserError: it is of other networks, or holds what no such state can hold.
         """
-        for name, optimiser in self.optimisers.items():
-            try:
-                _load_moments(optimiser, state["optimisers"][name])
-            except MISFITS as error:
-                raise UserError("the state's moments do not fit its networks", f"{name}: {error}",
-                                "resume from another state") from error  # fmt: skip
-        if state["scaler"]:
-            self.scaler.load_state_dict(state["scaler"])
-        self.overflows = state["overflows"]
+        try:
+            for name, optimiser in self.optimisers.items():
+                load_moments(optimiser, state["optimisers"][name], path)
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict(checked_scaler(state["scaler"]))
+            self.overflows = state["overflows"]
+            if type(self.overflows) is not int or self.overflows < 0:
+                raise Misfit(f"{self.overflows} overflows")
+        except (Misfit, LookupError, TypeError) as error:
+            raise UserError("the state's optimisers do not fit this run", f"{path}: {error}",
+                            "resume from another state, or start a new run") from error  # fmt: skip
 
     def load_moments(self, folder, loaded):
         """Go on with the moments of a weights folder, where their file is there and all their networks were loaded.
 
+        Moments that do not fit (those of the published code are laid out otherwise) are left out aloud.
+
         Args:
             folder: the weights folder.
             loaded: names of the networks that were loaded from it.
+
+        Raises:
+            UserError: a file is unreadable or its values are not finite.
         """
         for name, optimiser in self.optimisers.items():
             path = os.path.join(existing_folder(folder), f"{name}.pth")
             if not os.path.isfile(path) or not {key for key in GROUPS[name] if key in self.models} <= set(loaded):
                 continue
             try:
-                _load_moments(optimiser, read_state(path))
-            except MISFITS as error:  # of the published code, or of other networks
-                log.warning("%s does not fit (%s): the optimiser starts afresh", path, error)
+                load_moments(optimiser, read_state(path), path)
+            except Misfit as error:
+                log.warning("%s does not fit: %s; the optimiser starts afresh (leave out optimiser files of other "
+                            "networks and of the published code, whose layout is another)", path, error)  # fmt: skip
             else:
                 log.info("loaded %s", path)
-
-
-def _load_moments(optimiser, state):
-    """Load moments, but keep the optimiser's own settings (rate, weight decay, kernel)."""
-    own = [{key: value for key, value in group.items() if key != "params"} for group in optimiser.param_groups]
-    groups = [group | settings for group, settings in zip(state["param_groups"], own, strict=True)]
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    numbers = [number for group in groups for number in group["params"]]
-    for number, parameter in zip(numbers, parameters, strict=True):
-        if number in state["state"]:
-            _check_moments(state["state"][number], parameter)
-    optimiser.load_state_dict({"state": state["state"], "param_groups": groups})
-    for parameter, moments in optimiser.state.items():
-        for name in MOMENTS:  # in the parameter's memory layout, which the fused kernel takes as given
-            moments[name] = torch.empty_like(parameter).copy_(moments[name])
-
-
-def _check_moments(moments, parameter):
-    """Raise ValueError unless the entries of one parameter are those of AdamW."""
-    if set(moments) != {"step", *MOMENTS}:
-        raise ValueError(f"entries {', '.join(map(str, moments))} instead of step, {', '.join(MOMENTS)}")
-    for name, shape in (("step", torch.Size()), *((name, parameter.shape) for name in MOMENTS)):
-        value = moments[name] if isinstance(moments[name], torch.Tensor) else torch.tensor(float(moments[name]))
-        if value.shape != shape or not value.is_floating_point() or value.layout is not torch.strided:
-            raise ValueError(f"{name} of shape {tuple(value.shape)} and {value.dtype} for {tuple(shape)}")
 
 
 def numbers_of(scalars):
     """Return {name: number} of {name: scalar tensor}, by one copy from the device."""
     values = torch.stack([each.detach().float() for each in scalars.values()]).cpu().tolist()
     return dict(zip(scalars, values, strict=True))
+
+
+SCALER_ENTRIES = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
+
+
+def checked_scaler(state):
+    """Return what a gradient scaler's state holds. Raises Misfit unless these are its numbers, finite and positive."""
+    if not isinstance(state, dict) or set(state) != set(SCALER_ENTRIES):
+        raise Misfit("no state of a gradient scaler")
+    for key in SCALER_ENTRIES:
+        value, least = state[key], 0 if key == "_growth_tracker" else 1e-30
+        if type(value) not in (int, float) or not least <= value < math.inf:
+            raise Misfit(f"the scaler's {key} is {value}")
+    return state

@@ -11,6 +11,7 @@ from system import devices
 
 log = logging.getLogger(__name__)
 
+NUMPY_WORDS = 624  # of the Mersenne Twister
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -70,11 +71,17 @@ def random_states(device):
 
 
 def restore_random_states(states, device):
-    """Put back what `random_states` returned."""
+    """Put back what `random_states` returned.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError: it is something else.
+    """
     version, keys, gauss = states["python"]
     random.setstate((version, tuple(keys), gauss))
-    name, words, *rest = states["numpy"]
-    np.random.set_state((name, words.numpy().astype(np.uint32), *rest))
+    name, words, position, *rest = states["numpy"]
+    if not 0 <= position <= NUMPY_WORDS:  # NumPy would read there without looking
+        raise ValueError(f"NumPy's generator at position {position} of {NUMPY_WORDS}")
+    np.random.set_state((name, words.numpy().astype(np.uint32), position, *rest))
     torch.set_rng_state(states["torch"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
