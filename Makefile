@@ -13,9 +13,11 @@ READY := $(VENV)/.ready
 
 env: $(READY)
 
-$(READY): requirements.txt requirements-dev.txt requirements-export.txt
+$(READY): requirements.txt requirements-dev.txt requirements-export.txt requirements-robustness.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-dev.txt
+	$(PY) -c "import cv2" 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
+		--force-reinstall --no-deps "opencv-python-headless>=4.10,<6"  # over the one with windows, which needs libGL
 	touch $@
 
 demo: $(READY)

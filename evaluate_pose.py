@@ -10,6 +10,7 @@ import sys
 
 from networks.model_table import MODELS
 from system.command_line import Parser, command, positive, whole
+from system.devices import NAMES as DEVICES
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 
@@ -36,6 +37,7 @@ def parser():
     add("--width", type=positive, help="of the network's input; default: as the weights say, else 640")
     Parser.flag(made, "png", help="read .png images instead of .jpg")
     Parser.flag(made, "no_cuda", help="stay on the CPU")
+    add("--device", help=f"device to compute on: {DEVICES}; by default a GPU where there is one")
     add("--batch_size", type=positive, default=16, help="motions at once")
     add("--num_workers", type=whole, default=4, help="threads that read images")
     return made

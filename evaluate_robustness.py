@@ -1,6 +1,6 @@
 """Evaluate depth under corrupted images: KITTI-C as RoboDepth defines it, 18 corruptions at 5 severities, mCE and mRR.
 
-    python evaluate_robustness.py --load_weights_folder WEIGHTS --data_path KITTI --model lite-mono
+    python evaluate_robustness.py --load_weights_folder WEIGHTS --data_path KITTI
 """
 
 import os
@@ -9,6 +9,7 @@ import sys
 from networks.model_table import MODELS
 from robustness import CORRUPTIONS, SEVERITIES
 from system.command_line import Parser, command, positive, whole
+from system.devices import NAMES as DEVICES
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 
@@ -18,7 +19,7 @@ def parser():
     made = Parser(prog="evaluate_robustness.py", description=__doc__.splitlines()[0])
     add = made.add_argument
     add("--load_weights_folder", required=True, metavar="DIR", help="weights folder, or a published name")
-    add("--model", default="lite-mono", choices=list(MODELS), help="which Lite-Mono model")
+    add("--model", choices=list(MODELS), help="which Lite-Mono model; default: what the weights are")
     add("--data_path", default=os.path.join(ROOT, "kitti_data"), metavar="DIR", help="root of KITTI raw")
     add("--eval_split", default="eigen", help="eigen, or a folder with test_files.txt")
     add("--corruptions", nargs="*", default=list(CORRUPTIONS), choices=CORRUPTIONS, metavar="NAME",
@@ -31,6 +32,7 @@ def parser():
     add("--cache", metavar="DIR", help="keep the corrupted images here as PNG, and read those that are there")
     Parser.flag(made, "png", help="read .png images instead of .jpg")
     Parser.flag(made, "no_cuda", help="stay on the CPU")
+    add("--device", help=f"device to compute on: {DEVICES}; by default a GPU where there is one")
     add("--batch_size", type=positive, default=8, help="images at once")
     add("--num_workers", type=whole, help="processes that make images; default: one a core, eight at most")
     return made

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from checkpointing.files import identify_model, load_strictly, read_state
+from checkpointing.files import check_finite, load_strictly, read_state
 from checkpointing.folders import existing_folder, load_depth_network
 from networks.pose_networks import PoseCNN, PoseDecoder
 from networks.resnet_encoder import ResnetEncoder
@@ -71,12 +71,12 @@ def load_motion_networks(folder, model=None, device="cpu"):
         kind, encoder, pose = "posecnn", None, PoseCNN(_frames_seen(state, "net.0.weight", path))
         seen = pose.num_input_frames
         if all(os.path.isfile(os.path.join(folder, name)) for name in ("encoder.pth", "depth.pth")):
-            depth = _depth_network(folder, model, device)
+            depth = load_depth_network(folder, model, device)
     elif os.path.isfile(encoder_path):
         kind, encoder, seen = "separate_resnet", *_load_resnet(encoder_path)
         pose = _decoder(state, encoder.num_ch_enc, path)
     else:
-        kind, depth = "shared", _depth_network(folder, model, device)
+        kind, depth = "shared", load_depth_network(folder, model, device)
         encoder = depth.encoder
         pose = _decoder(state, encoder.num_ch_enc, path)
         seen = _shape(state, "net.1.weight", path)[1] // _DECODER_FEATURES
@@ -84,6 +84,7 @@ def load_motion_networks(folder, model=None, device="cpu"):
             fix = "copy pose_encoder.pth into the folder as well"
             raise UserError("a pose decoder without its encoder", f"{folder}: no pose_encoder.pth", fix)
     load_strictly(pose, state, path)
+    check_finite(folder, *filter(None, (pose, encoder)))
     networks = [None if each is None else each.to(device).eval() for each in (pose, encoder)]
     size = (depth.height, depth.width) if depth else _stored_size(folder)
     return MotionNetworks(kind, *networks, _frame_ids(folder, seen), depth, *size)
@@ -119,15 +120,6 @@ def _shape(state, key, path):
     if not isinstance(value, torch.Tensor) or value.dim() != 4:
         raise UserError(f"not the weights of a pose network: no {key}", path, "give a folder that train.py wrote")
     return value.shape
-
-
-def _depth_network(folder, model, device):
-    if model is None:
-        path = os.path.join(folder, "encoder.pth")
-        model = identify_model(read_state(path))
-        if model is None:
-            raise UserError("not the encoder of a Lite-Mono model", path, "give a folder that train.py wrote")
-    return load_depth_network(folder, model, device)
 
 
 def _stored_size(folder):

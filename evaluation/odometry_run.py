@@ -32,7 +32,7 @@ def evaluate(options):
     from inference.motion import MotionPredictor
     from system.devices import choose_device
 
-    device = choose_device(options.no_cuda)
+    device = choose_device(options.no_cuda, options.device)
     folder = os.path.expanduser(options.load_weights_folder)
     predictor = MotionPredictor(folder, options.model, device, options.height, options.width)
     kind = predictor.networks.kind

@@ -54,8 +54,15 @@ def folder_sequence(folder, poses=None, name=None, endings=IMAGE_ENDINGS):
     if trajectory is not None and len(trajectory) != len(names):
         raise UserError("images and poses differ in number", f"{folder}: {len(names)} images; {poses}: "
                         f"{len(trajectory)} poses", "give the poses of exactly these images")  # fmt: skip
-    name = name or os.path.basename(os.path.abspath(folder))
-    return Sequence(name, tuple(os.path.join(folder, each) for each in names), trajectory)
+    return Sequence(name or _name(folder), tuple(os.path.join(folder, each) for each in names), trajectory)
+
+
+def _name(folder):
+    """The folder's own name; for a camera of KITTI raw, <drive>/image_02/data, the drive's."""
+    parts = os.path.abspath(folder).split(os.sep)
+    if len(parts) > 3 and parts[-1] == "data" and parts[-2].startswith("image_"):
+        return parts[-3]
+    return parts[-1]
 
 
 def frames(sequence, height, width, workers=None):

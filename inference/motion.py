@@ -52,7 +52,7 @@ class MotionPredictor:
                 loaded[newest] = next(images).to(self.device)
             if self.networks.kind == "shared":
                 self._encode(loaded, features)
-            yield from self._batch(rows, loaded, features).double().cpu().numpy()
+            yield from self._batch(rows, loaded, features).numpy()
             oldest = min(rows[-1].frames) - 1
             for kept in (loaded, features):
                 for frame in [frame for frame in kept if frame < oldest]:
@@ -65,6 +65,7 @@ class MotionPredictor:
             features |= {frame: [each[index] for each in maps] for index, frame in enumerate(fresh)}
 
     def _batch(self, rows, loaded, features):
+        """Return (B, 4, 4) float64 on the CPU."""
         kind, pose, encoder, depth = (getattr(self.networks, name) for name in ("kind", "pose", "encoder", "depth"))
         places = range(len(rows[0].frames))
         if kind == "shared":
@@ -80,9 +81,10 @@ class MotionPredictor:
             targets = torch.stack([loaded[row.target] for row in rows])
             scaled, _ = disp_to_depth(depth.decoder(depth.encoder(targets))["disp", 0], *depth.depth_range)
             translation = translation * scaled.mean((2, 3))[:, None]  # mean inverse depth, as in training
-        transforms = transformation_from_parameters(axisangle.double(), translation.double())
-        turned = torch.tensor([row.inverted for row in rows], device=self.device)
-        backwards = transformation_from_parameters(axisangle.double(), translation.double(), invert=True)
+        axisangle, translation = axisangle.cpu().double(), translation.cpu().double()  # not every device has float64
+        transforms = transformation_from_parameters(axisangle, translation)
+        backwards = transformation_from_parameters(axisangle, translation, invert=True)
+        turned = torch.tensor([row.inverted for row in rows])
         return torch.where(turned[:, None, None], backwards, transforms)
 
 

@@ -11,15 +11,16 @@ import torch
 from checkpointing.published import FILES, weights_folder
 from datasets.images import planes
 from datasets.splits import parse_lines, resolve_split
-from evaluation import ground_truth
+from evaluation import ground_truth, presence
 from evaluation.metrics import Protocol, evaluate_images, mean_errors
-from inference.predictor import Predictor, choose_device
-from kitti_utils import CAMERA_OF_SIDE
+from inference.predictor import Predictor
+from kitti_utils import CAMERAS, frame_path
 from layers import disp_to_depth
 from robustness import HEIGHT, WIDTH, images, scores
 from robustness.corruptions import FROM_PACKAGE, library
 from robustness.results import CLEAN, Results, key
 from system import files
+from system.devices import choose_device
 from system.errors import UserError
 from system.parallel import available_cores, batched
 
@@ -37,11 +38,15 @@ def evaluate(options):
     folder = weights_folder(options.load_weights_folder)
     split = resolve_split(options.eval_split)
     lines = split.lines("test")
-    sources = _sources(options, split, lines)
+    presence.check_images(options.data_path, split, lines, options.png)
+    place = ground_truth.ground_truth_path(split)
+    if not os.path.isfile(place):
+        files.check_place(place, "ground truth")
+    device = choose_device(options.no_cuda, options.device)
     path = options.results or os.path.join(folder, f"robustness_{split.name}.json")
     settings = {"seed": options.seed, "width": WIDTH, "height": HEIGHT, "images": _digest("\n".join(lines).encode()),
                 "format": ".png" if options.png else ".jpg"}  # fmt: skip
-    identity = {"weights": _weights_digest(folder), "model": options.model, "split": split.name, **settings}
+    identity = {"weights": _weights_digest(folder), "split": split.name, **settings}
     results = Results(path, identity, options.restart)
     if options.cache:
         _check_cache(options.cache, settings)
@@ -50,28 +55,21 @@ def evaluate(options):
     if len(missing) < len(cells):
         print(f"{path}: {len(cells) - len(missing)} of {len(cells)} cells are there already")
     if missing:
-        predictor = Predictor(folder, options.model, choose_device(options.no_cuda))
+        predictor = Predictor(folder, options.model, device)
         truth = _ground_truth(options.data_path, split, lines)
-        _evaluate_cells(options, predictor, missing, sources, truth, results)
+        _evaluate_cells(options, predictor, missing, _sources(options, lines), truth, results)
     errors, clean = results.finish(options.corruptions, options.severities)
-    print("\n".join(scores.table(errors, clean, options.model)))
+    print("\n".join(scores.table(errors, clean)))
     if len(options.severities) < 5:
         print(f"severities {' '.join(map(str, options.severities))} only: the published columns are over all five")
     print(f"results: {path}")
     return results
 
 
-def _sources(options, split, lines):
-    """The image files of the split, all of which exist."""
+def _sources(options, lines):
     ending = ".png" if options.png else ".jpg"
-    paths = [os.path.join(options.data_path, line.folder, f"image_0{CAMERA_OF_SIDE[line.side]}", "data",
-                          f"{line.frame:010d}{ending}")
-             for line in parse_lines(lines, split.where("test"))]  # fmt: skip
-    absent = [path for path in paths if not os.path.isfile(path)]
-    if absent:
-        fix = "check --data_path, --eval_split and --png"
-        raise UserError(f"{len(absent)} of {len(paths)} images of the split are missing", absent[0], fix)
-    return paths
+    entries = parse_lines(lines)
+    return [frame_path(options.data_path, line.folder, CAMERAS[line.side], line.frame, ending) for line in entries]
 
 
 def _ground_truth(data_path, split, lines):
@@ -117,7 +115,7 @@ def _check_cache(folder, settings):
 
 def _evaluate_cells(options, predictor, cells, sources, truth, results):
     workers = options.num_workers if options.num_workers is not None else min(8, available_cores())
-    print(f"{options.model}, {predictor.width}x{predictor.height}, on {predictor.device}: {len(sources)} images x "
+    print(f"{predictor.model}, {predictor.width}x{predictor.height}, on {predictor.device}: {len(sources)} images x "
           f"{len(cells)} cells, made by {workers} processes", flush=True)  # fmt: skip
     made = images.make_all(_jobs(options, cells, sources), workers)
     began = time.monotonic()

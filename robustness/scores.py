@@ -46,13 +46,12 @@ def mean_resilience_rate(errors, clean):
     return 100 * float(np.mean([(1 - error) / (1 - clean) for error in errors.values()]))
 
 
-def table(errors, clean, model):
+def table(errors, clean):
     """Return the lines of the comparison.
 
     Args:
         errors: {name of a corruption: DEE}, in order.
         clean: DEE of the clean images.
-        model: whose published mCE and mRR stand below.
     """
     label = max(len(name) for name in CORRUPTIONS) + 2
     lines = [f"{'DEE':<{label}}{'here':>10}{'lite-mono*':>12}{'Monodepth2*':>13}"]
@@ -68,8 +67,7 @@ def table(errors, clean, model):
     for name, score in (("mCE %", lambda each, _: mean_corruption_error(each)), ("mRR %", mean_resilience_rate)):
         here, ours, base = (score(*each) for each in triples)
         lines.append(f"{name:<{label}}{here:>10.2f}{ours:>12.2f}{base:>13.2f}{over}")
-    if model in PUBLISHED and model != "lite-mono":
-        mce, mrr = PUBLISHED[model]
-        lines.append(f"published {model} over all 18: mCE {mce:.2f}, mRR {mrr:.2f}")
+    others = "; ".join(f"{name} {mce:.2f} / {mrr:.2f}" for name, (mce, mrr) in PUBLISHED.items())
+    lines.append(f"published mCE / mRR over all {len(CORRUPTIONS)}: {others}")
     lines.append("* published, 640x192, all of KITTI's 697 Eigen images")
     return lines

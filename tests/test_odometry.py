@@ -304,9 +304,9 @@ def test_the_command_on_a_folder_of_images(tmp_path, capsys, synthetic_drive):
     assert evaluate_pose.main([str(each) for each in arguments]) == 0
     errors = json.loads((tmp_path / "errors.json").read_text())
     assert {"ate_5_mean", "ate_5_std", "ate_sim3_rmse", "t_rel", "r_rel"} <= set(errors)
-    assert (out / "data.png").read_bytes()[:4] == b"\x89PNG"
-    again = ["--ext_poses", out / "data.txt", "--gt_poses", drive_folder / "poses.txt", "--lengths", "1", "2",
-             "--json", tmp_path / "again.json"]  # fmt: skip
+    assert (out / f"{drive_folder.name}.png").read_bytes()[:4] == b"\x89PNG"
+    again = ["--ext_poses", out / f"{drive_folder.name}.txt", "--gt_poses", drive_folder / "poses.txt",
+             "--lengths", "1", "2", "--json", tmp_path / "again.json"]  # fmt: skip
     assert evaluate_pose.main([str(each) for each in again]) == 0
     stored = json.loads((tmp_path / "again.json").read_text())
     for name in ("ate_5_mean", "ate_sim3_rmse", "t_rel", "r_rel"):

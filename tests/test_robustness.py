@@ -40,8 +40,8 @@ def test_severities_are_averaged_before_the_score():
 
 
 def test_the_table_names_what_it_leaves_out():
-    lines = "\n".join(scores.table({"fog": 0.144}, 0.110, "lite-mono-8m"))
-    assert "over these 1 corruptions" in lines and "mCE 90.75, mRR 85.54" in lines
+    lines = "\n".join(scores.table({"fog": 0.144}, 0.110))
+    assert "over these 1 corruptions" in lines and "lite-mono-8m 90.75 / 85.54" in lines
 
 
 # ------------------------------------------------------------------------------------------------ corruptions
