@@ -152,3 +152,22 @@ def test_a_number_that_is_none_is_never_the_best():
     assert is_better("loss", 1.0, None) and is_better("loss", 0.5, 1.0) and not is_better("loss", 1.5, 1.0)
     assert is_better("a1", 0.9, 0.8) and not is_better("a1", 0.7, 0.8)
     assert not is_better("loss", float("nan"), None) and not is_better("abs_rel", float("nan"), 1.0)
+
+
+def test_a_machine_that_others_use_is_told_once(tmp_path, caplog, monkeypatch):
+    from training.run import log as run_log
+
+    told = tmp_path / "schedstat"
+    told.write_text("100 0 1")
+    clock = run_log.CoreClock(told)
+    told.write_text("200 300 5")
+    assert clock.share_waited() == 0.75
+    assert clock.share_waited() == 0.0
+    assert run_log.CoreClock(tmp_path / "none").share_waited() == 0.0
+    caplog.set_level("INFO")
+    voice = run_log.RunLog(tmp_path / "run")
+    monkeypatch.setattr(voice._cores, "share_waited", iter([0.1, 0.5, 0.6, 0.2, 0.7]).__next__)
+    for _ in range(5):
+        voice.line(0, 1, 2, 3, 0.1, force=True)
+    voice.close()
+    assert len([text for text in caplog.messages if text.startswith("this machine is overloaded: the run waited")]) == 2

@@ -135,6 +135,40 @@ def test_unreadable_frames_stay_with_their_files(raw, where, caplog):
     assert torch.equal(cached[0, 4]["color", 0, 0], make(raw)[0, 4]["color", 0, 0])
 
 
+def test_building_and_finding_leave_torchs_generator_alone(raw, where):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    for workers in (0, 1):
+        for _ in ("built", "found"):
+            torch.manual_seed(3)
+            open_cache(where, make(raw), workers=workers)
+            assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_cache_cut_off_in_use_is_one_line(raw, tmp_path):
+    cached = make(raw)
+    open_cache(tmp_path / "cache", cached)
+    item = cached[0, 3]["color", 0, 0]
+    frames = built(tmp_path) / cache.FRAMES
+    os.truncate(frames, frames.stat().st_size // 4)
+    with pytest.raises(UserError, match="the cache was cut off while it was in use"):
+        [cached[0, index] for index in range(len(cached))]
+    os.truncate(frames, 0)
+    with pytest.raises(UserError, match="cut off"):
+        pickle.loads(pickle.dumps(cached))[0, 3]
+    open_cache(tmp_path / "cache", cached)
+    assert torch.equal(cached[0, 3]["color", 0, 0], item)
+
+
+@pytest.mark.parametrize("values", [np.zeros((12, 3)), np.zeros(11, np.int64), np.array(["x"] * 12)])
+def test_an_index_of_another_shape_or_kind_is_built_again(raw, tmp_path, caplog, values):
+    open_cache(tmp_path / "cache", make(raw))
+    with np.load(built(tmp_path) / cache.INDEX) as content:
+        index = dict(content)
+    np.savez(built(tmp_path) / cache.INDEX, **index | {"crc": values})
+    assert "building" in reopened(raw, tmp_path, caplog)
+
+
 # --- what makes it build again -------------------------------------------------------------------------------------
 
 

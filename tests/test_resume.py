@@ -15,12 +15,14 @@ import torch
 
 import train
 import trainer
+from options import FREE_ON_RESUME
 from system import files
 from system.errors import UserError
 from tests.conftest import ROOT
 from tests.kill_and_resume import kill_and_resume
 from tests.short_runs import arguments, assert_same_end, differences, files_below, newest_state, one_line, options
 from training.run import states
+from training.run.identity import check_identity, identity
 
 LONG = ("--num_epochs", 2, "--drop_path", 0.3, "--lr", 1e-3, 1e-5, 3, 1e-3, 1e-5, 3)
 STEPS = 6  # of LONG
@@ -124,6 +126,43 @@ def test_another_run_cannot_be_continued(undisturbed, short_run, tmp_path, capsy
         assert train.main(short_run(*LONG, "--resume", *words.split())) == 2
         assert f"another {words.split()[0][2:]}" in one_line(capsys)
     assert files_below(tmp_path / "runs" / "run" / "states") == before
+
+
+@pytest.mark.parametrize("words", ["--png", "--min_depth 0.2", "--jitter_per_image", "--drop_path 0.1"])
+def test_every_option_that_is_not_free_is_part_of_the_identity(undisturbed, short_run, words):
+    mine = identity(options(*short_run(*LONG)), FREE_ON_RESUME, processes=1)
+    other = identity(options(*short_run(*LONG, *words.split())), FREE_ON_RESUME, processes=1)
+    with pytest.raises(UserError, match=f"another {words.split()[0][2:]}"):
+        check_identity(other, mine, "start anew")
+    with pytest.raises(UserError, match="not known, was"):
+        check_identity({}, mine, "start anew")
+    free = identity(options(*short_run(*LONG, "--num_epochs", 9, "--num_workers", 3)), FREE_ON_RESUME, processes=1)
+    check_identity(free, mine, "start anew")
+
+
+def test_another_rate_is_refused_with_the_way_out(undisturbed, short_run, tmp_path, capsys):
+    shutil.copytree(undisturbed, tmp_path / "runs" / "run")
+    assert train.main(short_run(*LONG, "--lr", 1, 0, 9, 1, 0, 9, "--resume", "auto")) == 2
+    assert f"--load_weights_folder {tmp_path}/runs/run/models/weights_best, no --resume" in one_line(capsys)
+
+
+def test_auto_starts_where_there_is_nothing_to_continue(undisturbed, short_run, tmp_path):
+    auto = short_run(*LONG, "--resume", "auto")
+    assert train.main([*auto, "--max_steps", "2"]) == 0
+    assert train.main(auto) == 0
+    assert train.main(auto) == 0  # and once more, with nothing left to do
+    assert not (tmp_path / "runs" / "run.1").exists()
+
+
+def test_a_cache_built_found_or_begun_by_a_killed_run_is_the_same_run(short_run, run_until, tmp_path):
+    cached = short_run(*LONG, "--cache", tmp_path / "cache", "--num_workers", 1)
+    for name, crash in (("builds", None), ("finds", None), ("killed", 1)):
+        if crash:
+            shutil.rmtree(tmp_path / "cache")
+            run_until([*cached, "--model_name", name], crash)
+        assert train.main([*cached, "--model_name", name, "--resume", "auto"]) == 0
+    for name in ("finds", "killed"):
+        assert_same_end(tmp_path / "runs" / "builds", tmp_path / "runs" / name)
 
 
 def test_a_changed_number_of_processes_is_refused(undisturbed, short_run, tmp_path, monkeypatch, capsys):

@@ -10,6 +10,7 @@ from training.run.event_file import EventFile
 log = logging.getLogger(__name__)
 
 LINE_SECONDS = 10  # between two lines on the terminal
+OVERLOADED = 0.4  # share of the time waited for a core; half where every core is shared with one other program
 PICTURES = 2  # items of a batch shown in TensorBoard
 
 
@@ -22,6 +23,7 @@ class RunLog:
             for part in ("train", "val"):
                 self._writers[part] = EventFile(os.path.join(folder, part), first_step + 1 if first_step else None)
         self.clock = Clock()
+        self._cores, self._overloaded = CoreClock(), False
 
     @property
     def speaks(self):
@@ -51,6 +53,15 @@ class RunLog:
         rate, waiting, seconds = self.clock.look()
         log.info("epoch %d  step %d/%d  loss %.4f  %.1f images/s  waiting %.0f%%  left %s", epoch, step_in_epoch,
                  steps_in_epoch, loss, rate, 100 * waiting, duration(steps_left * seconds))  # fmt: skip
+        self._tell_overload()
+
+    def _tell_overload(self):
+        """Say once, until it has been quiet again, that others hold the cores that this run needs."""
+        share = self._cores.share_waited()
+        if share > OVERLOADED and not self._overloaded:
+            log.info("this machine is overloaded: the run waited %.0f%% of its time for a core; stop other programs, "
+                     "or lower --num_workers and the threads (OMP_NUM_THREADS)", 100 * share)  # fmt: skip
+        self._overloaded = share > OVERLOADED
 
     def close(self):
         for writer in self._writers.values():
@@ -85,6 +96,29 @@ class Clock:
         self._last_line = time.monotonic()
         self._reset()
         return rates
+
+
+class CoreClock:
+    """Measures how long this process's main thread was ready to run while others held the cores (Linux tells)."""
+
+    def __init__(self, path="/proc/self/schedstat"):
+        self._path = path
+        self._ran, self._waited = self._read()
+
+    def _read(self):
+        try:
+            with open(self._path, encoding="ascii") as file:
+                ran, waited, *_ = map(int, file.read().split())
+        except (OSError, ValueError):
+            return 0, 0
+        return ran, waited
+
+    def share_waited(self):
+        """Return waiting / (running + waiting) since the last call, 0 where the system does not tell."""
+        ran, waited = self._read()
+        passed, waiting = ran - self._ran + waited - self._waited, waited - self._waited
+        self._ran, self._waited = ran, waited
+        return waiting / passed if passed > 0 else 0.0
 
 
 def duration(seconds):
