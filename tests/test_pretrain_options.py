@@ -1,9 +1,12 @@
 """ImageNet pre-training: every value that an option cannot have is told in a line."""
 
+import os
+import shlex
+
 import pytest
 
 from system.errors import UserError
-from tests.pretraining import words
+from tests.pretraining import FOLDER, words
 
 # isort: split
 from pretraining_options import parse
@@ -61,3 +64,12 @@ def test_what_can_be_is_taken(line):
 def test_options_of_older_launchers_lead_to_torchrun(flag):
     with pytest.raises(UserError, match="torchrun"):
         parse([flag] if "=" in flag else [flag, "2"])
+
+
+def test_every_command_of_the_folders_readme_is_understood():
+    with open(os.path.join(FOLDER, "README.md"), encoding="utf-8") as file:
+        blocks = file.read().replace("\\\n", " ").split("```bash\n")[1:]
+    lines = [line for block in blocks for line in block.split("```")[0].splitlines() if "main.py" in line]
+    assert len(lines) == 5
+    for line in lines:
+        parse(shlex.split(line.split("main.py")[1], comments=True))
