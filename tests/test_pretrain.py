@@ -340,7 +340,7 @@ def test_starting_weights_keep_a_head_for_the_same_classes_only(finished_run, tm
     ({"classes": 5}, "class names"), ({"classes": [1, 2, 3]}, "class names"), ({"classes": ["a"]}, "class names"),
     ({"head.weight": torch.zeros(())}, "another shape"), ({"extra": torch.zeros(2)}, "not the weights"),
     ({"stem2.0.conv.weight": None}, "not the weights"),
-    ({"norm.weight": torch.zeros(128).to_sparse()}, "real numbers"),
+    ({"norm.weight": torch.zeros(128).to_sparse()}, "another kind"),
 ])  # fmt: skip
 def test_odd_content_of_a_checkpoint_is_told(finished_run, tmp_path, change, said):
     held = torch.load(finished_run / "checkpoint-1.pth", weights_only=True)
