@@ -19,7 +19,7 @@ from training.schedule import DEFAULT_LR
 ROOT = os.path.dirname(os.path.abspath(__file__))
 LARGEST_SIDE = 16384  # pixels of the network's input
 MOST_WORKERS = 256
-DATASETS = ("kitti", "kitti_odom", "kitti_depth")
+DATASETS = ("kitti", "kitti_odom", "kitti_depth", "frames")
 
 
 # What a resumed run may change: where things lie, how fast they are read, what is written how often, when it ends, and
@@ -107,6 +107,8 @@ def _data_options(parser):
     group.add_argument("--height", type=positive, default=192, help="input height, a multiple of 32")
     group.add_argument("--width", type=positive, default=640, help="input width, a multiple of 32")
     group.add_argument("--frame_ids", nargs="+", type=int, default=[0, -1, 1], help="frames to load, 0 first")
+    group.add_argument("--frame_stride", type=positive, default=1, help="frames from one to the next of --frame_ids; "
+                       "above 1 for --dataset frames alone")  # fmt: skip
     Parser.flag(group, "use_stereo", help="also warp the other camera of the pair")
     Parser.flag(group, "jitter_per_image", help="draw colour jitter for each image instead of once for an item")
     group.add_argument("--cache", metavar="DIR", help="keep frames decoded and resized here, or in memory: ram")
@@ -296,6 +298,8 @@ def contradictions(opt):
         yield "--frame_ids must start with 0 and name each frame once", " ".join(map(str, opt.frame_ids)), "use 0 -1 1"
     elif opt.frame_ids == [0] and not opt.use_stereo:
         yield "a single frame has nothing to be compared with", "--frame_ids 0", "add --use_stereo, or use 0 -1 1"
+    if opt.frame_stride > 1 and opt.dataset != "frames":
+        yield "--frame_stride is for --dataset frames", opt.frame_stride, "use --frame_ids 0 -2 2, for example"
     if opt.predictive_mask and not opt.disable_automasking:
         yield "a predictive mask replaces auto-masking", "--predictive_mask", "add --disable_automasking"
     if not 0 <= opt.drop_path < 1:

@@ -9,9 +9,15 @@ __getattr__, __all__ = on_demand(
         "KITTIRAWDataset": "kitti_dataset",
         "KITTIOdomDataset": "kitti_dataset",
         "KITTIDepthDataset": "kitti_dataset",
+        "FramesDataset": "frames_dataset",
     },
 )
-KINDS = {"kitti": "KITTIRAWDataset", "kitti_odom": "KITTIOdomDataset", "kitti_depth": "KITTIDepthDataset"}
+KINDS = {
+    "kitti": "KITTIRAWDataset",
+    "kitti_odom": "KITTIOdomDataset",
+    "kitti_depth": "KITTIDepthDataset",
+    "frames": "FramesDataset",
+}
 
 
 def dataset_class(kind):

@@ -15,6 +15,7 @@ from datasets.splits import resolve_split, shared_notice
 from system.errors import UserError
 from system.progress import Progress
 
+SHEET = "contact_sheet.png"  # below the data path of prepared videos
 SHOWN = 20  # problems that are listed one by one
 SAMPLE = 200  # images that a sample holds at most, spread evenly
 PARTS = ("train", "val")
@@ -57,6 +58,10 @@ def check_data(opt):
     if impossible:
         raise UserError("lines ask for frames that cannot exist", f"{len(impossible)} neighbours", LEAVE_OUT)
     print(f"complete, {len(tasks)} files read")
+    if opt.dataset == "frames":
+        from datasets.check_motion import check_motion
+
+        check_motion(parts["train"], os.path.join(opt.data_path, SHEET))
     return 0
 
 
@@ -66,7 +71,8 @@ _PURPOSE = {"train": "train on", "val": "validate on"}
 def _dataset(opt, lines):
     frames = (*opt.frame_ids, "s") if opt.use_stereo else tuple(opt.frame_ids)
     ending = ".png" if opt.png else ".jpg"
-    return dataset_class(opt.dataset)(opt.data_path, lines, opt.height, opt.width, frames, 1, img_ext=ending)
+    more = {"frame_stride": opt.frame_stride} if opt.dataset == "frames" else {}
+    return dataset_class(opt.dataset)(opt.data_path, lines, opt.height, opt.width, frames, 1, img_ext=ending, **more)
 
 
 def wanted_files(part, dataset):

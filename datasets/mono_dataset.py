@@ -101,6 +101,10 @@ class MonoDataset(Dataset):
         """Return the (4, 4) float32 intrinsics of a folder's cameras, rows divided by image width and height."""
         raise NotImplementedError
 
+    def baseline(self, folder):
+        """Return the distance between the cameras of a folder's stereo pair, in the unit of "stereo_T"."""
+        return BASELINE
+
     def has_depth(self):
         """Return whether items get "depth_gt" when nobody says what they want."""
         return False
@@ -126,7 +130,7 @@ class MonoDataset(Dataset):
             item["flip"] = torch.tensor(flip)
         self._add_cameras(item, line.folder, flip)
         if "s" in self.frame_idxs:
-            item["stereo_T"] = stereo_transform(line.side, flip)
+            item["stereo_T"] = stereo_transform(line.side, flip, self.baseline(line.folder))
         if self.wants_depth():
             depth = self.load_depth(line)
             item["depth_gt"] = torch.from_numpy(np.ascontiguousarray(depth[None, :, ::-1] if flip else depth[None]))
@@ -225,8 +229,8 @@ def before_first(line, frame):
     return f"no frame {frame:+d} beside frame {line.frame}, the folder begins with frame 0"
 
 
-def stereo_transform(side, flip):
-    """Return "stereo_T", (4, 4): the other camera lies at +0.1 in x seen from the left one; a flip mirrors that."""
+def stereo_transform(side, flip, baseline=BASELINE):
+    """Return "stereo_T", (4, 4): the other camera is at +baseline in x seen from the left one; a flip mirrors that."""
     T = torch.eye(4)
-    T[0, 3] = -BASELINE if (side == "l") != flip else BASELINE
+    T[0, 3] = -baseline if (side == "l") != flip else baseline
     return T

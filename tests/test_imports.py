@@ -10,7 +10,8 @@ import pytest
 from tests.conftest import ROOT
 
 ENTRIES = ("train", "evaluate_depth", "test_simple", "export_gt_depth", "prepare_kitti", "weights", "reproduce",
-           "evaluate_pose", "export_onnx", "evaluate_robustness")  # fmt: skip
+           "evaluate_pose", "export_onnx", "evaluate_robustness",
+           "prepare_frames")  # fmt: skip
 # The rooms from the bottom up, one floor each: a module imports from its own room and from rooms below, at the top of
 # the file or inside a function. Commands stand above all rooms.
 FLOORS = (
@@ -19,7 +20,8 @@ FLOORS = (
     "benchmark",
 )  # fmt: skip
 COMMANDS = {"train", "evaluate_depth", "test_simple", "export_gt_depth", "prepare_kitti", "weights", "reproduce",
-            "hubconf", "evaluate_pose", "export_onnx", "evaluate_robustness"}  # fmt: skip
+            "hubconf", "evaluate_pose", "export_onnx", "evaluate_robustness",
+            "prepare_frames"}  # fmt: skip
 PRETRAINING = "lite-mono-pretrain-code"  # a folder of scripts: its modules import each other by their bare names
 
 

@@ -109,5 +109,7 @@ def make_dataset(opt, lines, objective, is_train, on_device=False):
         dataset_class(opt.dataset), opt.data_path, lines, opt.height, opt.width, frames, max(opt.scales) + 1, is_train,
         ".png" if opt.png else ".jpg", seed=opt.seed, jitter_per_image=opt.jitter_per_image, on_device=on_device,
     )  # fmt: skip
+    if opt.dataset == "frames":
+        kind = functools.partial(kind, frame_stride=opt.frame_stride)
     dataset = kind(keys=keys)
     return kind(keys=keys | {"depth_gt"}) if not is_train and dataset.has_depth() else dataset

@@ -91,5 +91,5 @@ def is_better(metric, value, best):
 
 
 def protocol_for(dataset):
-    """Return how the ground truth of a kind of data is used: Garg's crop for LiDAR scans, none for improved maps."""
-    return Protocol(garg_crop=dataset != "kitti_depth")
+    """Return how the ground truth of a kind of data is used: Garg's crop for KITTI's LiDAR scans only."""
+    return Protocol(garg_crop=dataset not in ("kitti_depth", "frames"))

@@ -1,0 +1,305 @@
+"""Pinhole cameras: reading the files in which people have them, adjusting them to crops and sizes, judging them.
+
+Pixels of the images at hand; pixel centres are integers from 0, as OpenCV and this project count them (COLMAP counts
+the first centre as 0.5). Distortion is Brown's model with OpenCV's coefficients k1, k2, p1, p2, k3: with
+x = X / Z, y = Y / Z, r^2 = x^2 + y^2 and d = 1 + k1 r^2 + k2 r^4 + k3 r^6 the image shows the point at
+(x d + 2 p1 x y + p2 (r^2 + 2 x^2), y d + p1 (r^2 + 2 y^2) + 2 p2 x y).
+"""
+
+import dataclasses
+import json
+import math
+import re
+
+import numpy as np
+
+from system.errors import UserError, from_os_error
+from system.files import open_regular
+
+FORMS = ("JSON with width, height, fx, fy, cx, cy; a 3x3 text file; ROS camera_info or OpenCV YAML; "
+         "COLMAP cameras.txt; KITTI calib_cam_to_cam.txt or calib.txt")  # fmt: skip
+NAMES = ("fx", "fy", "cx", "cy")
+ASPECT_TOLERANCE = 0.01  # relative: sizes of one camera that differ in scale only
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """A camera: focal lengths and principal point in pixels of images of width x height (None: not told)."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int | None = None
+    height: int | None = None
+    distortion: tuple = ()
+    baseline: float | None = None  # metres to the right camera of a stereo pair
+
+    def matrix(self):
+        """Return K, (3, 3) float64."""
+        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=np.float64)
+
+    def normalised(self):
+        """Return the (4, 4) float32 intrinsics of training items: rows divided by width and height."""
+        K = np.eye(4, dtype=np.float64)
+        K[:3, :3] = self.matrix()
+        K[0] /= self.width
+        K[1] /= self.height
+        return K.astype(np.float32)
+
+    def is_distorted(self):
+        """Whether lines in the world are curves in the image."""
+        return any(self.distortion)
+
+    def resized(self, width, height):
+        """Return the camera of the images resized to width x height; their corners stay corners."""
+        x, y = width / self.width, height / self.height
+        centre = {"cx": (self.cx + 0.5) * x - 0.5, "cy": (self.cy + 0.5) * y - 0.5}
+        return dataclasses.replace(self, fx=self.fx * x, fy=self.fy * y, width=width, height=height, **centre)
+
+    def cropped(self, left, top, width, height):
+        """Return the camera of the part that begins at pixel (left, top)."""
+        return dataclasses.replace(self, cx=self.cx - left, cy=self.cy - top, width=width, height=height)
+
+    def as_dict(self):
+        """Return what our JSON form holds."""
+        told = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        return told | {"distortion": list(self.distortion)}
+
+
+def from_fov(degrees, width, height):
+    """Return the camera with this horizontal field of view, square pixels and a central principal point."""
+    focal = width / 2 / math.tan(math.radians(degrees) / 2)
+    return Camera(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
+
+
+# --- undistortion --------------------------------------------------------------------------------------------------
+
+
+def undistortion(camera):
+    """Return what removes a camera's distortion.
+
+    Returns:
+        (the camera of the straightened images, map_x, map_y); the maps, (H, W) float32, tell for each new pixel where
+        it lies in the distorted image (as cv2.remap takes them). Every new pixel lies inside the old image.
+    """
+    import cv2
+
+    size, K, D = (camera.width, camera.height), camera.matrix(), np.array(camera.distortion, dtype=np.float64)
+    K_new, _ = cv2.getOptimalNewCameraMatrix(K, D, size, 0)
+    map_x, map_y = cv2.initUndistortRectifyMap(K, D, None, K_new, size, cv2.CV_32FC1)
+    entries = {"fx": K_new[0, 0], "fy": K_new[1, 1], "cx": K_new[0, 2], "cy": K_new[1, 2]}
+    straight = dataclasses.replace(camera, distortion=(), **{name: float(value) for name, value in entries.items()})
+    return straight, map_x, map_y
+
+
+# --- judging -------------------------------------------------------------------------------------------------------
+
+
+def fitted(camera, width, height, which):
+    """Return (the camera for images of width x height, notices).
+
+    Raises:
+        UserError: it cannot be the camera of such images; `which` names its file.
+    """
+    notices = []
+    if camera.width and (camera.width, camera.height) != (width, height):
+        own = f"{camera.width}x{camera.height}"
+        if abs(camera.width * height / (camera.height * width) - 1) > ASPECT_TOLERANCE:
+            fix = "crop the images as the calibration's were, or calibrate at this size"
+            raise UserError(f"a camera of {own} images for images of {width}x{height}", which, fix)
+        notices.append(f"the camera is one of {own} images: scaled to {width}x{height}")
+        camera = camera.resized(width, height)
+    camera = dataclasses.replace(camera, width=width, height=height)
+    return camera, notices + judged(camera, which)
+
+
+def judged(camera, which):
+    """Return notices about a camera of known size that is odd.
+
+    Raises:
+        UserError: no camera is like this.
+    """
+    values = {name: getattr(camera, name) for name in NAMES}
+    text = ", ".join(f"{name} {value:g}" for name, value in values.items())
+    told = f"{which}: {text} for {camera.width}x{camera.height}"
+
+    def refuse(what, fix):
+        raise UserError(what, told, fix)
+
+    if not all(map(math.isfinite, (*values.values(), *camera.distortion))):
+        refuse("a camera whose numbers are not finite", "write the calibration again")
+    if camera.fx <= 0 or camera.fy <= 0:
+        refuse("a focal length that is not positive", "give fx and fy in pixels")
+    x, y = camera.cx / camera.width, camera.cy / camera.height
+    if not (0 < x < 1 and 0 < y < 1):
+        refuse("a principal point outside the image", "give cx and cy in pixels of these images")
+    if camera.fx < 5 and camera.fy < 5:
+        refuse("focal lengths in units of the image's size", "multiply fx, cx by the width and fy, cy by the height")
+    if abs(x - 0.5) > 0.2 and abs(y - 0.5) > 0.2 and abs(x - y) < 0.05:
+        refuse("a camera in pixels of another size", f"multiply all four by about {0.5 / x:.2f}")
+    if not 0.25 < camera.fx / camera.fy < 4:
+        refuse("focal lengths that differ too much", "check fx and fy; pixels of real cameras are nearly square")
+    _check_distortion(camera, refuse)
+    notices = []
+    if not 0.8 < camera.fx / camera.fy < 1.25:
+        notices.append(f"pixels are far from square (fx / fy is {camera.fx / camera.fy:.2f})")
+    if max(abs(x - 0.5), abs(y - 0.5)) > 0.15:
+        notices.append(f"the principal point is far from the middle ({x:.0%}, {y:.0%} of the image)")
+    degrees = math.degrees(2 * math.atan(camera.width / 2 / camera.fx))
+    if not 15 < degrees < 130:
+        notices.append(f"an unusual field of view, {degrees:.0f} degrees")
+    return notices
+
+
+def _check_distortion(camera, refuse):
+    if not camera.is_distorted():
+        return
+    k1, k2, _, _, k3 = camera.distortion
+    corner = max(
+        math.hypot((x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy)
+        for x in (0, camera.width - 1)
+        for y in (0, camera.height - 1)
+    )
+    r = np.linspace(0, corner, 200)
+    if (1 + 3 * k1 * r**2 + 5 * k2 * r**4 + 7 * k3 * r**6 <= 0).any():
+        refuse("a distortion that folds the image", "check k1 k2 p1 p2 k3; calibrate wide lenses with more pictures")
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def read_camera(path):
+    """Read a camera file of any of the forms in `FORMS`, told apart by their content.
+
+    Raises:
+        UserError: the file is missing, in another form, or of a camera that is no pinhole with Brown's distortion.
+    """
+    try:
+        with open_regular(path, encoding="utf-8-sig") as file:
+            text = file.read(1 << 20)
+    except UnicodeDecodeError:
+        raise UserError("a camera file that is not text", path, f"give {FORMS}") from None
+    except OSError as error:
+        raise from_os_error(error, path) from error
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+    try:
+        if text.lstrip().startswith("{"):
+            return _from_json(json.loads(text))
+        if any(re.match(r"\d+\s+[A-Z][A-Z_]+\s+\d+\s+\d+\s", line) for line in lines):
+            return _from_colmap(lines)
+        if re.search(r"^P(_rect_0)?2:", text, re.MULTILINE):
+            return _from_kitti(dict(line.split(":", 1) for line in lines if ":" in line))
+        if "camera_matrix" in text or text.startswith("%YAML") or re.search(r"^[A-Za-z_]\w*:", text, re.MULTILINE):
+            return _from_yaml(text)
+        return _from_matrix([float(word) for line in lines for word in line.replace(",", " ").split()])
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError("not a camera file", f"{path}: {' '.join(reason.split())[:150]}", f"give {FORMS}") from None
+
+
+def _from_json(values):
+    size = {name: _size(values[name]) for name in ("width", "height")}
+    baseline = values.get("baseline")
+    numbers = {name: float(values[name]) for name in NAMES}
+    return Camera(
+        **numbers,
+        **size,
+        distortion=_brown(values.get("distortion") or ()),
+        baseline=None if baseline is None else float(baseline),
+    )
+
+
+def _from_matrix(numbers, width=None, height=None, distortion=()):
+    if len(numbers) != 9:
+        raise ValueError(f"{len(numbers)} numbers instead of 3x3")
+    K = np.array(numbers, dtype=np.float64).reshape(3, 3)
+    if K[2].tolist() != [0, 0, 1] or K[1, 0] != 0:
+        raise ValueError("the matrix is not [fx 0 cx; 0 fy cy; 0 0 1]")
+    if abs(K[0, 1]) > 1e-3 * abs(K[0, 0]):
+        raise ValueError("the matrix has skew")
+    return Camera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], width, height, distortion)
+
+
+_COLMAP = {  # model: positions of fx, fy, cx, cy among its parameters, number of distortion parameters
+    "SIMPLE_PINHOLE": (0, 0, 1, 2, 0),
+    "PINHOLE": (0, 1, 2, 3, 0),
+    "SIMPLE_RADIAL": (0, 0, 1, 2, 1),
+    "RADIAL": (0, 0, 1, 2, 2),
+    "OPENCV": (0, 1, 2, 3, 4),
+}
+
+
+def _from_colmap(lines):
+    found = set()
+    for line in lines:
+        _, model, width, height, *parameters = line.split()
+        if model not in _COLMAP:
+            raise ValueError(f"the model {model}, known are {', '.join(_COLMAP)}")
+        fx, fy, cx, cy, terms = _COLMAP[model]
+        p = [float(word) for word in parameters]
+        if len(p) != cy + 1 + terms:
+            raise ValueError(f"{len(p)} parameters for {model}")
+        found.add(
+            Camera(p[fx], p[fy], p[cx] - 0.5, p[cy] - 0.5, _size(width), _size(height), _brown(p[cy + 1 :], True))
+        )
+    if len(found) > 1:
+        raise ValueError(f"{len(found)} different cameras, leave the line of one")
+    return found.pop()
+
+
+def _from_kitti(entries):
+    name = "P_rect_02" if "P_rect_02" in entries else "P2"
+    P = np.array([float(word) for word in entries[name].split()]).reshape(3, 4)
+    size = entries.get("S_rect_02", "").split()
+    width, height = (int(float(word)) for word in size) if size else (None, None)
+    return Camera(P[0, 0], P[1, 1], P[0, 2], P[1, 2], width, height)
+
+
+def _from_yaml(text):
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Reads OpenCV's matrices as the mappings that they are."""
+
+    Loader.add_constructor("tag:yaml.org,2002:opencv-matrix", lambda loader, node: loader.construct_mapping(node, True))
+    try:
+        values = yaml.load(re.sub(r"^%YAML[ :].*\n", "", text), Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"broken YAML: {error}") from None
+
+    def first(*names):
+        for name in names:
+            if name in values:
+                value = values[name]
+                return value["data"] if isinstance(value, dict) and "data" in value else value
+        return None
+
+    if not isinstance(values, dict):
+        raise ValueError("no entries")
+    K = first("camera_matrix", "Camera_Matrix", "cameraMatrix", "camera_matrix_left", "K", "k", "M1")
+    if K is None:
+        raise KeyError("camera_matrix")
+    model = str(values.get("distortion_model", "plumb_bob"))
+    D = first("distortion_coefficients", "Distortion_Coefficients", "distCoeffs", "dist_coeffs", "D", "d", "D1") or ()
+    if model not in ("plumb_bob", "rational_polynomial", "none", "") and any(map(float, np.ravel(D))):
+        raise ValueError(f"the distortion model {model}, known is plumb_bob")
+    size = first("image_size") or (first("image_width", "image_Width", "width"), first("image_height", "height"))
+    width, height = (None if value is None else _size(value) for value in size)
+    return _from_matrix(np.ravel(K).astype(float).tolist(), width, height, _brown(np.ravel(D).tolist()))
+
+
+def _brown(coefficients, radial_first=False):
+    """Return (k1, k2, p1, p2, k3), () where all are 0; `radial_first`: one or two numbers are k1, k2 (COLMAP)."""
+    numbers = [float(value) for value in coefficients]
+    if any(numbers[5:]):
+        raise ValueError("more than five distortion coefficients, known are k1 k2 p1 p2 k3")
+    if numbers and len(numbers) < 4 and not radial_first:
+        raise ValueError(f"{len(numbers)} distortion coefficients, give k1 k2 p1 p2 k3")
+    return tuple((numbers + [0.0] * 5)[:5]) if any(numbers) else ()
+
+
+def _size(value):
+    if float(value) != int(float(value)) or int(float(value)) < 1:
+        raise ValueError(f"a size of {value} pixels")
+    return int(float(value))
