@@ -19,6 +19,8 @@ from system.files import open_regular
 FORMS = ("JSON with width, height, fx, fy, cx, cy; a 3x3 text file; ROS camera_info or OpenCV YAML; "
          "COLMAP cameras.txt; KITTI calib_cam_to_cam.txt or calib.txt")  # fmt: skip
 NAMES = ("fx", "fy", "cx", "cy")
+ZOOM = 1.01  # step in which a straightened image is narrowed
+EDGE = 0.5  # pixels beyond the middle of the outermost ones, to where an image reaches
 ASPECT_TOLERANCE = 0.01  # relative: sizes of one camera that differ in scale only
 
 
@@ -87,10 +89,28 @@ def undistortion(camera):
 
     size, K, D = (camera.width, camera.height), camera.matrix(), np.array(camera.distortion, dtype=np.float64)
     K_new, _ = cv2.getOptimalNewCameraMatrix(K, D, size, 0)
+    while not _sees_only_the_image(camera, K_new):  # OpenCV looks at a few points of the border only
+        K_new[0, 0], K_new[1, 1] = ZOOM * K_new[0, 0], ZOOM * K_new[1, 1]
     map_x, map_y = cv2.initUndistortRectifyMap(K, D, None, K_new, size, cv2.CV_32FC1)
     entries = {"fx": K_new[0, 0], "fy": K_new[1, 1], "cx": K_new[0, 2], "cy": K_new[1, 2]}
     straight = dataclasses.replace(camera, distortion=(), **{name: float(value) for name, value in entries.items()})
     return straight, map_x, map_y
+
+
+def _sees_only_the_image(camera, K_new):
+    """Whether the border of the straightened image lies inside the distorted one."""
+    x, y = np.meshgrid((np.arange(camera.width) - K_new[0, 2]) / K_new[0, 0],
+                       (np.arange(camera.height) - K_new[1, 2]) / K_new[1, 1], sparse=True)  # fmt: skip
+    k1, k2, p1, p2, k3 = camera.distortion
+    for edge_x, edge_y in ((x, y[:1]), (x, y[-1:]), (x[:, :1], y), (x[:, -1:], y)):
+        r2 = edge_x**2 + edge_y**2
+        d = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3
+        u = camera.fx * (edge_x * d + 2 * p1 * edge_x * edge_y + p2 * (r2 + 2 * edge_x**2)) + camera.cx
+        v = camera.fy * (edge_y * d + p1 * (r2 + 2 * edge_y**2) + 2 * p2 * edge_x * edge_y) + camera.cy
+        right, bottom = camera.width - 1 + EDGE, camera.height - 1 + EDGE
+        if u.min() < -EDGE or v.min() < -EDGE or u.max() > right or v.max() > bottom:
+            return False
+    return True
 
 
 # --- judging -------------------------------------------------------------------------------------------------------

@@ -67,8 +67,8 @@ def _look(frame, neighbour):
 def _row(frames, offsets):
     earlier, later = min(offsets), max(offsets)
     pictures = [_tile(frames[each]) for each in (earlier, 0, later)]
-    difference = np.abs(pictures[1].astype(int) - pictures[0]).astype(np.uint8)
-    return np.concatenate([*pictures, np.minimum(difference * 2, 255).astype(np.uint8)], 1)
+    difference = 2 * np.abs(pictures[1].astype(int) - pictures[0])  # twice, to be seen
+    return np.concatenate([*pictures, np.minimum(difference, 255).astype(np.uint8)], 1)
 
 
 def _tile(image):
