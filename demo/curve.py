@@ -46,6 +46,8 @@ def training_loss(run):
     """Return (steps, losses) that TensorBoard holds of a run."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    if not os.path.isdir(os.path.join(run, "train")):
+        raise UserError("no such run", run, "give the folder of a run of train.py")
     events = EventAccumulator(os.path.join(run, "train"))
     events.Reload()
     if "loss" not in events.Tags()["scalars"]:
