@@ -8,7 +8,7 @@ import math
 import os
 
 from checkpointing.published import ENCODERS
-from evaluation import ALIGNMENTS, METRICS
+from evaluation import ALIGNMENTS, MAKE3D_INTERPOLATIONS, METRICS
 from networks.model_table import MODELS
 from system.command_line import Parser, positive, whole
 from system.devices import NAMES as DEVICES
@@ -30,6 +30,7 @@ FREE_ON_RESUME = (
     "scheduler_step_size", "num_epochs", "max_steps", "log_dir", "model_name", "log_frequency", "save_frequency",
     "save_start", "save_steps", "keep_states", "resume", "val_steps", "best_metric", "on_bad_sample", "check_data",
     "check_decode", "profile", "device", "eval_mono", "eval_stereo", "alignment", "statistics",
+    "make3d_interpolation",
     "eval_split", "disable_median_scaling", "pred_depth_scale_factor", "ext_disp_to_eval",
     "post_process", "save_pred_disps", "no_eval", "eval_out_dir", "csv", "json", "all",
 )  # fmt: skip
@@ -204,6 +205,8 @@ def _evaluation_options(parser):
     Parser.flag(group, "save_pred_disps", help="write the scaled disparities as .npy")
     Parser.flag(group, "no_eval", help="predict (and save) without evaluating")
     group.add_argument("--eval_out_dir", help="where --save_pred_disps writes; default: the weights folder")
+    group.add_argument("--make3d_interpolation", default="lanczos", choices=MAKE3D_INTERPOLATIONS,
+                       help="how Make3D's images are resized for the network")  # fmt: skip
     Parser.flag(group, "statistics", help="intervals of the means, paired comparison of several weights, errors by "
                                           "distance, image row and nearness to depth edges")  # fmt: skip
     group.add_argument("--csv", metavar="FILE", help="write the metrics of every image")
@@ -246,6 +249,9 @@ class LiteMonoOptions:
             self.parser.set_defaults(model=None)  # the weights tell
             weights = next(action for action in self.parser._actions if action.dest == "load_weights_folder")
             weights.nargs, weights.metavar = "+", "WEIGHTS"
+            dataset = next(action for action in self.parser._actions if action.dest == "dataset")
+            dataset.choices = (*DATASETS, "make3d")
+            dataset.help = "kitti and what is laid out like it, or make3d"
             weights.help = "weights folders or published names; several are compared in one table"
             model = next(action for action in self.parser._actions if action.dest == "model")
             model.help += "; without, what the weights are"

@@ -4,46 +4,33 @@ What a command wants to say on the way goes to the function `tell` that it passe
 """
 
 import collections
-import functools
 import os
 import sys
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from checkpointing.published import WEIGHTS, weights_folder
-from datasets.splits import IMPROVED_SPLITS, resolve_split
-from evaluation import ground_truth, presence, report
-from evaluation.metrics import STEREO_SCALE, Protocol, evaluate_images, has_ground_truth, mean_errors
+from evaluation import report
+from evaluation.metrics import mean_errors
 from evaluation.predictions import network_disparities, stored_disparities, written_on_the_way
 from evaluation.statistics import compare
+from evaluation.tasks import Task, task_for
 from system.errors import UserError, UserErrors
 
 
 class Evaluation(NamedTuple):
     """One set of predictions.
 
-    name: of the weights folder or file. means: the seven metrics. results: every image's `ImageResult`. summary: what
-    goes into JSON. lines: the images, as the split names them. protocol: how predictions met ground truth.
+    name: of the weights folder or file. means: the metrics, seven but for Make3D. results: every image's `ImageResult`.
+    summary: what goes into JSON. task: what was evaluated, the same for all.
     """
 
     name: str
     means: np.ndarray
     results: list
     summary: dict
-    lines: list
-    protocol: Protocol
-
-
-class Task(NamedTuple):
-    """What all weights of one evaluation share: the split, its lines, a function that returns their ground truth (it
-    is made, if need be, when the first weights have been loaded), the protocol."""
-
-    split: object
-    lines: list
-    truths: Callable
-    protocol: Protocol
+    task: Task
 
 
 def evaluate(opt, tell=None):
@@ -63,17 +50,11 @@ def evaluate(opt, tell=None):
     if problems:
         raise UserErrors(problems)
     say = tell or (lambda line, file=None: None)
-    split = resolve_split(opt.eval_split)
-    lines = split.lines("test")
+    task = task_for(opt, tell)
     folders = _weights_folders(opt)
-    stored = stored_disparities(opt.ext_disp_to_eval, len(lines)) if opt.ext_disp_to_eval else None
-    if stored is None:
-        presence.check_images(opt.data_path, split, lines, opt.png)
-    protocol = protocol_for(opt, split)
-    truths = functools.cache(lambda: _ground_truth(opt, split, lines, protocol, tell))
-    task = Task(split, lines, truths, protocol)
-    if protocol.alignment == "none" and protocol.scale_factor != 1:
-        say(f"no scaling to the ground truth, depth times {protocol.scale_factor:g}")
+    stored = stored_disparities(opt.ext_disp_to_eval, len(task.lines)) if opt.ext_disp_to_eval else None
+    if task.protocol.alignment == "none" and task.protocol.scale_factor != 1:
+        say(f"no scaling to the ground truth, depth times {task.protocol.scale_factor:g}")
     evaluations, failures = [], []
     for folder in folders:
         try:
@@ -117,28 +98,29 @@ def _evaluate_one(opt, folder, stored, task, tell):
         disparities = stored
     else:
         try:
-            disparities, about = network_disparities(opt, folder, task.lines, tell)
+            disparities, about = network_disparities(opt, folder, task, tell)
         except UserError as error:
             raise _Unusable(error) from error
     if folder is not None and opt.save_pred_disps:
-        target = os.path.join(opt.eval_out_dir or folder, f"disps_{task.split.name}_split.npy")
+        target = os.path.join(opt.eval_out_dir or folder, f"disps_{task.name}_split.npy")
         disparities = written_on_the_way(target, disparities, len(task.lines), tell)
     if opt.no_eval:
         count = sum(1 for _ in disparities)
         if tell:
             tell(f"{count} images predicted, not evaluated")
         return []
-    truths = task.truths()
     try:
-        results = list(evaluate_images(truths, disparities, task.protocol, with_bands=opt.statistics))
+        results = list(task.score(disparities))
     except ValueError as error:
         fix = "the weights or disparities are broken, choose others"
         raise _Unusable(UserError(f"these predictions cannot be evaluated: {error}", source, fix)) from error
-    common = {"predictions": os.path.abspath(source), "split": task.split.name, "post_process": opt.post_process}
-    summary = report.summary(results, task.protocol, **common, **about)
+    if not any(result.pixels for result in results):
+        raise UserError("no pixel of the ground truth counts", task.name, "give the data set's own ground truth")
+    common = {"predictions": os.path.abspath(source), "split": task.name, "post_process": opt.post_process}
+    summary = report.summary(results, task, **common, **about)
     if opt.statistics:
         summary["statistics"] = report.statistics_summary(results)
-    return [Evaluation(_name(source), mean_errors(results), results, summary, task.lines, task.protocol)]
+    return [Evaluation(_name(source), mean_errors(results), results, summary, task)]
 
 
 def _name(path):
@@ -169,6 +151,8 @@ def contradictions(opt):
         for name in names:
             if name in WEIGHTS and not os.path.exists(os.path.expanduser(name)):
                 yield "a published name has no folder for disparities", name, "add --eval_out_dir FOLDER"
+    if opt.statistics and opt.dataset == "make3d":
+        yield "bands of depth are KITTI's", "--statistics with --dataset make3d", "drop one"
     if opt.eval_stereo and opt.eval_mono:
         yield "two ways to evaluate", "--eval_mono and --eval_stereo", "drop one"
     if opt.alignment and opt.alignment != "none" and (opt.eval_stereo or opt.disable_median_scaling):
@@ -202,25 +186,3 @@ def _epochs(top):
 def _epoch_order(name):
     epoch = name.removeprefix("weights_")
     return (0, int(epoch), "") if epoch.isdecimal() else (1, 0, epoch)
-
-
-def protocol_for(opt, split):
-    """Return the `Protocol` that the options ask for on a split."""
-    alignment = opt.alignment or ("none" if opt.eval_stereo or opt.disable_median_scaling else "median")
-    scale = opt.pred_depth_scale_factor
-    if opt.eval_stereo and scale == 1:
-        scale = STEREO_SCALE
-    make = Protocol.for_improved_maps if split.name in IMPROVED_SPLITS else Protocol
-    return make(alignment=alignment, scale_factor=scale)
-
-
-def _ground_truth(opt, split, lines, protocol, tell):
-    path = ground_truth.ground_truth_path(split)
-    if not os.path.isfile(path):
-        if tell:
-            tell(f"{path} is missing: building it from {opt.data_path}")
-        ground_truth.build(opt.data_path, split, lines, quiet=tell is None)
-    truths = ground_truth.load_ground_truth(path, lines)
-    if not any(has_ground_truth(truths[index], protocol) for index in range(len(lines))):
-        raise UserError("no pixel of the ground truth counts", path, ground_truth.REBUILD)
-    return truths

@@ -8,9 +8,8 @@ from system.errors import UserError
 from system.parallel import batched, map_in_order
 
 
-def network_disparities(opt, folder, lines, tell=None):
+def network_disparities(opt, folder, task, tell=None):
     """Load a network; return (generator of scaled disparities (H, W) float32, what the summary says about it)."""
-    from datasets import KITTIRAWDataset
     from evaluation.cost import network_cost
     from inference.predictor import Predictor
 
@@ -21,16 +20,6 @@ def network_disparities(opt, folder, lines, tell=None):
     if tell:
         costs = f", {cost}" if opt.profile else ""
         tell(f"{folder}: {predictor.model}, {predictor.width}x{predictor.height}{costs}")
-    dataset = KITTIRAWDataset(
-        opt.data_path,
-        lines,
-        predictor.height,
-        predictor.width,
-        (0,),
-        1,
-        img_ext=".png" if opt.png else ".jpg",
-        keys=[("color", 0, 0)],
-    )
     about = {
         "model": predictor.model,
         "height": predictor.height,
@@ -39,18 +28,19 @@ def network_disparities(opt, folder, lines, tell=None):
         "parameters": cost.encoder_parameters + cost.decoder_parameters,
         "multiply_adds": cost.multiply_adds,
     }
-    return _predictions(opt, predictor, dataset, quiet=tell is None), about
+    return _predictions(opt, predictor, task, quiet=tell is None), about
 
 
-def _predictions(opt, predictor, dataset, quiet):
+def _predictions(opt, predictor, task, quiet):
     import torch
 
     from layers import disp_to_depth
     from system.progress import Progress
 
-    images = map_in_order(lambda index: dataset[index]["color", 0, 0], range(len(dataset)), opt.num_workers)
+    image = task.images(predictor.height, predictor.width)
+    images = map_in_order(image, range(len(task.lines)), opt.num_workers)
     run = predictor.predict_post_processed if opt.post_process else predictor.predict
-    with Progress("predicting", len(dataset), "images", quiet) as progress:
+    with Progress("predicting", len(task.lines), "images", quiet) as progress:
         for batch in batched(images, opt.batch_size):
             scaled, _ = disp_to_depth(run(torch.stack(batch)), *_depth_range(opt, predictor.network))
             yield from scaled[:, 0].float().cpu().numpy()

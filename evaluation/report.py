@@ -9,7 +9,7 @@ from evaluation import statistics
 from evaluation.metrics import METRICS, mean_errors, ratio_statistics
 from system import files
 
-_WIDTH = 9
+_WIDTH = 9  # of a column
 
 
 def lines(evaluations):
@@ -25,20 +25,24 @@ def single(evaluation):
     left_out = evaluation.summary["images_without_ground_truth"]
     told = [f"{left_out} of {len(evaluation.results)} images have no ground truth that counts and are left out"]
     return (told if left_out else []) + [
-        scaling_line(evaluation.results, evaluation.protocol),
-        header(),
-        row(evaluation.means),
+        scaling_line(evaluation.results, evaluation.task.protocol),
+        header(evaluation.task.metrics),
+        row(evaluation.means, evaluation.task.metrics),
     ]
 
 
-def header():
-    """Return the names of the seven metrics, in columns."""
-    return "".join(f"{name:>{_WIDTH}}" for name in METRICS)
+def header(metrics=METRICS):
+    """Return the names of the metrics, in columns."""
+    return "".join(f"{name:>{_width(name)}}" for name in metrics)
 
 
-def row(errors):
-    """Return seven numbers with three decimals, in the columns of `header`."""
-    return "".join(f"{error:{_WIDTH}.3f}" for error in errors)
+def row(errors, metrics=METRICS):
+    """Return the numbers with three decimals, in the columns of `header`."""
+    return "".join(f"{error:{_width(name)}.3f}" for name, error in zip(metrics, errors, strict=True))
+
+
+def _width(name):
+    return max(_WIDTH, len(name) + 1)
 
 
 def scaling_line(results, protocol):
@@ -57,21 +61,21 @@ def comparison(evaluations):
     """Return the lines of a table of several evaluations, the lowest abs_rel marked."""
     label = max(len("weights"), *(len(each.name) for each in evaluations))
     marked = best(evaluations)
-    table = [f"{'weights':<{label}}{header()}"]
+    table = [f"{'weights':<{label}}{header(evaluations[0].task.metrics)}"]
     for each in evaluations:
-        table.append(f"{each.name:<{label}}{row(each.means)}{'  <- best' if each is marked else ''}")
+        table.append(f"{each.name:<{label}}{row(each.means, each.task.metrics)}{'  <- best' if each is marked else ''}")
     return table
 
 
-def summary(results, protocol, **about):
+def summary(results, task, **about):
     """Return a dict ready for JSON: what was evaluated (`about`), the protocol, the means, the scaling ratios."""
     median, spread = ratio_statistics(results)
     return {
         **about,
         "images": len(results),
         "images_without_ground_truth": sum(not result.pixels for result in results),
-        "protocol": {key: _plain(value) for key, value in protocol._asdict().items()},
-        "metrics": {name: _plain(value) for name, value in zip(METRICS, mean_errors(results), strict=True)},
+        "protocol": {key: _plain(value) for key, value in task.protocol._asdict().items()},
+        "metrics": {name: _plain(value) for name, value in zip(task.metrics, mean_errors(results), strict=True)},
         "scaling_ratio": {"median": _plain(median), "relative_std": _plain(spread)},
     }
 
@@ -112,9 +116,10 @@ def write_csv(path, evaluations):
     """Write one line per image: weights, split line, the seven metrics, the ratio of medians, the pixels that count."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["weights", "index", "folder", "frame", "side", *METRICS, "scaling_ratio", "pixels"])
+    task = evaluations[0].task
+    table.writerow(["weights", "index", *task.columns, *task.metrics, "scaling_ratio", "pixels"])
     for evaluation in evaluations:
-        for index, (line, result) in enumerate(zip(evaluation.lines, evaluation.results, strict=True)):
+        for index, (line, result) in enumerate(zip(task.lines, evaluation.results, strict=True)):
             numbers = [f"{value:.9g}" for value in (*result.errors, result.ratio)]
             table.writerow([evaluation.name, index, *line.split(), *numbers, result.pixels])
     files.write_text(path, text.getvalue())

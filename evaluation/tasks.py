@@ -1,0 +1,103 @@
+"""What is evaluated: the images, their ground truth and how a prediction is scored, for each data set."""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from datasets.splits import IMPROVED_SPLITS, resolve_split
+from evaluation import METRICS, ground_truth, make3d, presence
+from evaluation.metrics import STEREO_SCALE, Protocol, evaluate_images, has_ground_truth
+from system.errors import UserError
+
+
+class Task(NamedTuple):
+    """What all weights of one evaluation share.
+
+    name: for file names and summaries. columns, lines: what names the images in a CSV, each line its words.
+    metrics: names of the numbers. protocol: how predictions meet ground truth. images: function (height, width) ->
+    function index -> (3, height, width) float32 tensor in [0, 1]. score: function of the disparities, in order ->
+    iterator of `ImageResult`; ground truth is made, if need be, when it is first called.
+    """
+
+    name: str
+    columns: tuple
+    lines: list
+    metrics: tuple
+    protocol: Protocol
+    images: Callable
+    score: Callable
+
+
+def task_for(opt, tell=None):
+    """Return the `Task` that the options ask for; `tell` as `evaluation.evaluate.evaluate` takes it.
+
+    Raises:
+        UserError: an unknown split, images that are missing.
+    """
+    return make3d_task(opt) if opt.dataset == "make3d" else kitti_task(opt, tell)
+
+
+def _settings(opt):
+    """The fields of `Protocol` that options decide."""
+    alignment = opt.alignment or ("none" if opt.eval_stereo or opt.disable_median_scaling else "median")
+    scale = opt.pred_depth_scale_factor
+    if opt.eval_stereo and scale == 1:
+        scale = STEREO_SCALE
+    return {"alignment": alignment, "scale_factor": scale}
+
+
+def kitti_task(opt, tell):
+    """Return the `Task` of a split of KITTI raw, or of data in its layout."""
+    split = resolve_split(opt.eval_split)
+    lines = split.lines("test")
+    if not opt.ext_disp_to_eval:
+        presence.check_images(opt.data_path, split, lines, opt.png)
+    make = Protocol.for_improved_maps if split.name in IMPROVED_SPLITS else Protocol
+    protocol = make(**_settings(opt))
+    truths = functools.cache(lambda: _ground_truth(opt, split, lines, protocol, tell))
+
+    def images(height, width):
+        from datasets import KITTIRAWDataset
+
+        ending = ".png" if opt.png else ".jpg"
+        dataset = KITTIRAWDataset(
+            opt.data_path, lines, height, width, (0,), 1, img_ext=ending, keys=[("color", 0, 0)]
+        )  # fmt: skip
+        return lambda index: dataset[index]["color", 0, 0]
+
+    def score(disparities):
+        return evaluate_images(truths(), disparities, protocol, with_bands=opt.statistics)
+
+    return Task(split.name, ("folder", "frame", "side"), lines, METRICS, protocol, images, score)
+
+
+def _ground_truth(opt, split, lines, protocol, tell):
+    path = ground_truth.ground_truth_path(split)
+    if not os.path.isfile(path):
+        if tell:
+            tell(f"{path} is missing: building it from {opt.data_path}")
+        ground_truth.build(opt.data_path, split, lines, quiet=tell is None)
+    truths = ground_truth.load_ground_truth(path, lines)
+    if not any(has_ground_truth(truths[index], protocol) for index in range(len(lines))):
+        raise UserError("no pixel of the ground truth counts", path, ground_truth.REBUILD)
+    return truths
+
+
+def make3d_task(opt):
+    """Return the `Task` of the Make3D test images below the data path."""
+    pairs = make3d.find_pairs(opt.data_path)
+    protocol = Protocol(garg_crop=False, min_gt=0.0, max_gt=make3d.MAX_DEPTH, **_settings(opt))
+
+    def images(height, width):
+        import torch
+
+        return lambda index: torch.from_numpy(
+            make3d.read_middle(pairs[index].image, height, width, opt.make3d_interpolation)
+        )
+
+    def score(disparities):
+        return make3d.evaluate_images(pairs, disparities, protocol)
+
+    names = [pair.name for pair in pairs]
+    return Task("make3d", ("image",), names, make3d.METRICS, protocol, images, score)
