@@ -69,6 +69,21 @@ class FrameCache:
             cache.attach(dataset)
         return cache
 
+    def place(self):
+        """Return where the frames are, as plain values, for `adopt` in another process while this one lives."""
+        return self.path, sorted(self._rows.values())
+
+    @classmethod
+    def adopt(cls, place, *datasets):
+        """Attach to these data sets the cache that another process of this machine has opened for the same ones."""
+        recipe, (path, rows) = Recipe(datasets), place
+        readable = np.zeros(len(recipe.frames), bool)
+        readable[rows] = True
+        cache = cls(path, recipe.frames, readable, recipe.shape)
+        for dataset in datasets:
+            cache.attach(dataset)
+        return cache
+
     def attach(self, dataset):
         """Make a data set read its frames from here; frames that were unreadable stay with their files."""
         rows = np.full((len(dataset), len(dataset.frame_idxs)), -1, dtype=np.int32)

@@ -135,6 +135,15 @@ def test_unreadable_frames_stay_with_their_files(raw, where, caplog):
     assert torch.equal(cached[0, 4]["color", 0, 0], make(raw)[0, 4]["color", 0, 0])
 
 
+def test_another_process_adopts_a_cache_in_memory(raw):
+    image_file(raw, 5, 3).unlink()
+    first, second = make(raw), make(raw)
+    place = open_cache("ram", first).place()
+    cache.FrameCache.adopt(place, second)
+    assert np.array_equal(first.cache.rows, second.cache.rows)
+    assert torch.equal(first[0, 3]["color", 0, 0], second[0, 3]["color", 0, 0])
+
+
 def test_building_and_finding_leave_torchs_generator_alone(raw, where):
     torch.manual_seed(3)
     expected = torch.rand(1)

@@ -8,7 +8,7 @@ import os
 import torch
 
 from datasets import dataset_class
-from datasets.cache import FrameCache
+from datasets.cache import RAM, FrameCache
 from datasets.on_device import complete
 from datasets.splits import resolve_split, shared_notice
 from system.errors import UserError
@@ -46,8 +46,7 @@ class TrainingData:
         self.train_set = make_dataset(opt, self.split.lines("train"), objective, is_train=True, on_device=on_device)
         self.val_set = make_dataset(opt, self.split.lines("val"), objective, is_train=False, on_device=on_device)
         if opt.cache:
-            quiet = not processes.is_first
-            FrameCache.open(opt.cache, self.train_set, self.val_set, workers=opt.num_workers, quiet=quiet)
+            open_cache(opt, processes, self.train_set, self.val_set)
         self.bad_samples = BadSamples(opt.on_bad_sample)
         self._accumulated = opt.grad_accum
         self._order = EpochOrder(len(self.train_set), opt.batch_size, opt.seed, processes)
@@ -86,6 +85,24 @@ class TrainingData:
         """Return the split lines of a batch's items."""
         lines = [self.train_set.lines[index] for index in batch["index"].tolist()]
         return [f"{line.folder} {line.frame} {line.side}" for line in lines]
+
+
+def open_cache(opt, processes, *datasets):
+    """Open the cache of the options for these data sets; in memory, the processes of a machine share one.
+
+    Raises:
+        UserError: as `FrameCache.open`.
+    """
+    shares = opt.cache == RAM and processes.count > 1
+    cache = None
+    if not shares or processes.local_rank == 0:
+        quiet = not processes.is_first
+        cache = FrameCache.open(opt.cache, *datasets, workers=opt.num_workers, quiet=quiet)
+    if shares:
+        first_here = processes.rank - processes.local_rank
+        places = processes.gather(cache.place() if cache else None)
+        if cache is None:
+            FrameCache.adopt(places[first_here], *datasets)
 
 
 def find_split(opt):
