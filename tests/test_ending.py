@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.conftest import ROOT
 from tests.short_runs import arguments, newest_state
@@ -181,3 +182,19 @@ def test_a_pipe_in_place_of_a_file_is_refused(synthetic_drive, tmp_path, place):
     flags = {"state": ("--resume", pipe), "list": ("--split", tmp_path)}
     code, lines = train(*arguments(synthetic_drive, tmp_path / "runs"), *flags[place]).end()
     assert code == 2 and len(lines) == 1 and str(pipe) in lines[0] and "pipe" in lines[0], lines
+
+
+def test_a_broken_image_ends_pretraining(tmp_path):
+    for part in ("train", "val"):
+        for name in "ab":
+            folder = tmp_path / "images" / part / name
+            folder.mkdir(parents=True)
+            for number in range(4):
+                Image.new("RGB", (40, 40), (9 * number, 0, 0)).save(folder / f"{number}.jpg")
+    (tmp_path / "images" / "train" / "a" / "2.jpg").write_bytes(b"nonsense")
+    flags = "--model lite-mono-tiny --nb_classes 2 --batch_size 4 --update_freq 1 --epochs 2 --warmup_epochs 1"
+    where = ["--data_path", tmp_path / "images", "--output_dir", tmp_path / "out"]
+    script = ROOT / "lite-mono-pretrain-code" / "main.py"
+    run = Run(sys.executable, script, *flags.split(), *"--input_size 32 --device cpu --num_workers 2".split(), *where)
+    code, lines = run.end()
+    assert code == 2 and len(lines) == 1 and "2.jpg" in lines[0], lines
