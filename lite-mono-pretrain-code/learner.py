@@ -85,7 +85,8 @@ class Learner:
         self.wrapped = network
         if processes.count > 1:
             ids = [processes.local_rank] if device.type == "cuda" else None
-            self.wrapped = torch.nn.parallel.DistributedDataParallel(network, device_ids=ids, forward_sync_buffers=False)
+            wrap = torch.nn.parallel.DistributedDataParallel
+            self.wrapped = wrap(network, device_ids=ids, forward_sync_buffers=False)
 
     def _make_optimiser(self):
         opt = self.opt

@@ -193,8 +193,9 @@ def test_a_broken_image_ends_pretraining(tmp_path):
                 Image.new("RGB", (40, 40), (9 * number, 0, 0)).save(folder / f"{number}.jpg")
     (tmp_path / "images" / "train" / "a" / "2.jpg").write_bytes(b"nonsense")
     flags = "--model lite-mono-tiny --nb_classes 2 --batch_size 4 --update_freq 1 --epochs 2 --warmup_epochs 1"
+    more = "--input_size 32 --device cpu --num_workers 2"
     where = ["--data_path", tmp_path / "images", "--output_dir", tmp_path / "out"]
     script = ROOT / "lite-mono-pretrain-code" / "main.py"
-    run = Run(sys.executable, script, *flags.split(), *"--input_size 32 --device cpu --num_workers 2".split(), *where)
+    run = Run(sys.executable, script, *flags.split(), *more.split(), *where)
     code, lines = run.end()
     assert code == 2 and len(lines) == 1 and "2.jpg" in lines[0], lines
