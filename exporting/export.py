@@ -8,7 +8,7 @@ import numpy as np
 from checkpointing.files import check_finite
 from checkpointing.folders import load_depth_network
 from checkpointing.published import weights_folder
-from exporting import checks, formats, precision
+from exporting import checks, formats, precision, web
 from exporting.facts import facts
 from exporting.network import ExportedNetwork, Form
 from exporting.onnx_file import onnx_model
@@ -38,6 +38,9 @@ def export(opt):
     problems = [UserError(*problem) for problem in _contradictions(opt)]
     if problems:
         raise UserErrors(problems)
+    if opt.web:
+        web.runtime_files(opt.onnxruntime_web)
+        web.refuse_foreign(opt.web)
     folder = weights_folder(opt.load_weights_folder)
     network = load_depth_network(folder, opt.model, dilations=opt.dilations)
     check_finite(folder, network.encoder, network.decoder)
@@ -56,9 +59,7 @@ def export(opt):
         print(table(rows))
         _refuse_what_is_too_far(opt, rows[-1])
     if opt.web:
-        from exporting.web import write_page
-
-        write_page(opt.web, content[".onnx"], about, opt.onnxruntime_web)
+        web.write_page(opt.web, content[".onnx"], about, opt.onnxruntime_web)
         print(f"written: {opt.web}; show it with python -m http.server --directory {opt.web}")
     if opt.out:
         for path in formats.write(opt.out, content):
