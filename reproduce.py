@@ -59,12 +59,14 @@ def main(argv=None):
 
 
 def check_data(options):
-    """Raise `UserError` unless all images of the split are there, before any weights are fetched."""
+    """Raise `UserError` unless the split's images and scans are there, before any weights are fetched."""
     from datasets.splits import resolve_split
-    from evaluation.presence import check_images
+    from evaluation import ground_truth, presence
 
     split = resolve_split(options.eval_split)
-    check_images(options.data_path, split, split.lines("test"), options.png)
+    lines = split.lines("test")
+    presence.check_images(options.data_path, split, lines, options.png)
+    ground_truth.check(options.data_path, split, lines)
 
 
 def measured_row(name, options):

@@ -157,7 +157,7 @@ def load_depth_network(folder, model=None, device="cpu", dilations=None):
     decoder = DepthDecoder(encoder.num_ch_enc, stored_scales(state, encoder.num_ch_enc))
     load_strictly(decoder, state, path)
     networks = encoder.to(device).eval(), decoder.to(device).eval()
-    return DepthNetwork(*networks, height, width, encoder.dilations, depth_range, model)
+    return DepthNetwork(*networks, height, width, encoder.dilations, depth_range, found.model)
 
 
 def stored_scales(state, num_ch_enc):

@@ -59,12 +59,7 @@ def build(data_path, split, lines=None, *, camera_depth=False, output=None, work
     improved = split.name in IMPROVED_SPLITS
     path = os.path.abspath(output or ground_truth_path(split))
 
-    if improved:
-        paths = [improved_path(data_path, *line) for line in entries]
-        refuse_missing(paths, "improved depth maps", data_path, split, fix="unpack KITTI's data_depth_annotated there")
-    else:
-        paths = [scan_path(data_path, line.folder, line.frame) for line in entries]
-        refuse_missing(paths, "LiDAR scans", data_path, split)
+    _check_sources(data_path, split, entries, improved)
 
     def one(number):
         wanted_by = f"{split.where('test')} {number + 1}"
@@ -75,6 +70,21 @@ def build(data_path, split, lines=None, *, camera_depth=False, output=None, work
     with Progress("ground truth", len(entries), "images", quiet) as progress:
         _write(path, progress.over(_parallel(one, len(entries), workers)), comment)
     return path
+
+
+def check(data_path, split, lines):
+    """Raise `UserError` unless a split's ground truth is there or what it is made from is."""
+    if not os.path.isfile(ground_truth_path(split)):
+        _check_sources(data_path, split, parse_lines(lines, split.where("test")), split.name in IMPROVED_SPLITS)
+
+
+def _check_sources(data_path, split, entries, improved):
+    if improved:
+        paths = [improved_path(data_path, *line) for line in entries]
+        refuse_missing(paths, "improved depth maps", data_path, split, fix="unpack KITTI's data_depth_annotated there")
+    else:
+        paths = [scan_path(data_path, line.folder, line.frame) for line in entries]
+        refuse_missing(paths, "LiDAR scans", data_path, split)
 
 
 def depth_of(data_path, line, improved=False, camera_depth=False, wanted_by=None):

@@ -53,6 +53,8 @@ def kitti_task(opt, tell):
     lines = split.lines("test")
     if not opt.ext_disp_to_eval:
         presence.check_images(opt.data_path, split, lines, opt.png)
+        if not opt.no_eval:
+            ground_truth.check(opt.data_path, split, lines)
     make = Protocol.for_improved_maps if split.name in IMPROVED_SPLITS else Protocol
     protocol = make(**_settings(opt))
     truths = functools.cache(lambda: _ground_truth(opt, split, lines, protocol, tell))

@@ -22,7 +22,7 @@ def _claim_names():
         is_ours = entry.name.endswith(".py") or os.path.isfile(os.path.join(entry.path, "__init__.py"))
         if home and is_ours and not os.path.abspath(home).startswith(ROOT + os.sep):
             line = (f"a package of another project named {name} is imported already; {home}; "
-                    "import this project first, or in a process of its own")  # fmt: skip
+                    "use this project in a process of its own, or by torch.hub")  # fmt: skip
             main = getattr(sys.modules.get("__main__"), "__file__", None) or ""
             if os.path.dirname(os.path.abspath(main)) == ROOT and main:
                 print(f"error: {line}", file=sys.stderr)

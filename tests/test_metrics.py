@@ -52,6 +52,25 @@ def test_five_real_frames_score_as_in_the_published_code(key, protocol, real_gro
         np.testing.assert_allclose(metrics.mean_errors(results), stored[key].mean(axis=0), rtol=REFERENCE_RTOL)
 
 
+@pytest.mark.parametrize("key, flags", [("metrics", ["--eval_mono"]), ("metrics_no_median_scaling", ["--eval_stereo"])])
+def test_the_command_gives_the_published_figures(key, flags, real_ground_truth, tmp_path):
+    import json
+
+    import evaluate_depth
+    from system.files import write_npz
+
+    (tmp_path / "five").mkdir()
+    (tmp_path / "five" / "test_files.txt").write_text("".join(f"2011_09_26/drive {frame} l\n" for frame in range(5)))
+    stored = {f"depth_{index:05d}": depth for index, depth in enumerate(real_ground_truth)}
+    write_npz(tmp_path / "five" / "gt_depths.npz", **stored)
+    np.save(tmp_path / "d.npy", reference_disparities())
+    arguments = ["--ext_disp_to_eval", tmp_path / "d.npy", "--eval_split", tmp_path / "five", *flags]
+    assert evaluate_depth.main(list(map(str, [*arguments, "--json", tmp_path / "s.json", "--statistics"]))) == 0
+    found = json.loads((tmp_path / "s.json").read_text())["metrics"]
+    with np.load(REFERENCE / "evaluation.npz") as stored:
+        np.testing.assert_allclose(list(found.values()), stored[key].mean(axis=0), rtol=REFERENCE_RTOL)
+
+
 def test_post_processing_is_the_published_blend():
     merged = batch_post_process_disparity(image(22, (2, 1, 192, 640))[:, 0], image(23, (2, 1, 192, 640))[:, 0])
     with np.load(REFERENCE / "post_process.npz") as stored:
