@@ -9,7 +9,7 @@ from PIL import Image
 from datasets.cameras import judged
 from datasets.frames_layout import CAMERA_FILE, sequence_camera
 from datasets.images import read_rgb
-from datasets.motion import change, plane_share, small_grey
+from datasets.motion import OTHER_SCENE, change, plane_share, small_grey
 from system import files
 from system.parallel import map_in_order
 
@@ -97,7 +97,7 @@ def _motion_warnings(looks):
 
     still, jumps = share(lambda look: look.motion < STILL), share(lambda look: look.brightness > BRIGHTER)
     turning = share(lambda look: look.motion >= STILL and look.plane > TURNING)
-    other = share(lambda look: look.likeness < 0.3)
+    other = share(lambda look: look.likeness < OTHER_SCENE)
     if still > OFTEN:
         yield f"the camera stands still in {still:.0%} of the pairs: raise --frame_stride, or leave these frames out"
     if turning > OFTEN:

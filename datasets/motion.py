@@ -11,6 +11,7 @@ import numpy as np
 
 FLOW_WIDTH = 320
 TOLD_WIDTH = 640
+OTHER_SCENE = 0.45  # likeness below which two frames show different scenes; within one, neighbours reach 0.6 and more
 GRID = 8  # pixels between the points to which a homography is fitted
 FLAT = 1e-3  # variance of details, in grey levels squared, below which there is nothing to compare
 PLANE_ERROR = 0.5  # pixels of the flow image
