@@ -91,10 +91,7 @@ class Trainer:
         if self.opt.compile:
             network.compile()
             losses = torch.compile(compute_losses)
-        if self.processes.count > 1:
-            ids = [self.processes.local_rank] if self.device.type == "cuda" else None
-            network = torch.nn.parallel.DistributedDataParallel(network, device_ids=ids, forward_sync_buffers=False)
-        return network, losses
+        return self.processes.parallel(network, self.device), losses
 
     # --- one step --------------------------------------------------------------------------------------------------
 

@@ -82,11 +82,7 @@ class Learner:
         self.erase = RandomErasing(
             opt.reprob, mode=opt.remode, max_count=opt.recount, num_splits=splits, device=device.type
         )
-        self.wrapped = network
-        if processes.count > 1:
-            ids = [processes.local_rank] if device.type == "cuda" else None
-            wrap = torch.nn.parallel.DistributedDataParallel
-            self.wrapped = wrap(network, device_ids=ids, forward_sync_buffers=False)
+        self.wrapped = processes.parallel(network, device)
 
     def _make_optimiser(self):
         opt = self.opt

@@ -275,3 +275,12 @@ def test_save_networks_needs_no_gpu_to_be_read(tmp_path, trained):
     tensors = [value for each in state["state"].values() for value in each.values() if isinstance(value, torch.Tensor)]
     assert tensors and all(value.device.type == "cpu" for value in tensors)
     assert save_networks.__doc__
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_parameters_and_multiply_adds_are_said_once_and_can_be_silenced(short_run, caplog, wanted):
+    caplog.set_level("INFO")
+    assert train.main(short_run("--max_steps", 1, "--profile", wanted)) == 0
+    told = [text for text in caplog.messages if "multiply-adds" in text]
+    assert len(told) == wanted
+    assert not wanted or "parameters: 2.148 M" in told[0]

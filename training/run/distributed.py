@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import inspect
 import logging
 import os
 import signal
@@ -59,6 +60,16 @@ class Processes(NamedTuple):
         if self.count > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
+
+    def parallel(self, network, device):
+        """Return the network with gradients averaged over all processes; buffers stay each process's own."""
+        if self.count == 1:
+            return network
+        wrap = torch.nn.parallel.DistributedDataParallel
+        known = inspect.signature(wrap).parameters
+        buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # older torch
+        ids = [self.local_rank] if device.type == "cuda" else None
+        return wrap(network, device_ids=ids, **{buffers: False})
 
     def wait(self):
         """Wait until every process is here."""
