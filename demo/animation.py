@@ -11,6 +11,7 @@ from PIL import Image
 
 from options import add_model_options
 from system.command_line import Parser, command, positive
+from system.devices import choose_device
 from system.errors import UserError
 from system.files import replacing
 
@@ -28,7 +29,7 @@ def main(argv=None):
     parser.add_argument("--frames", type=positive, default=40, help="frames to show, from the first on")
     parser.add_argument("--width", type=positive, default=400, help="width of the picture in pixels")
     parser.add_argument("--out", required=True, metavar="GIF", help="the file to write")
-    add_model_options(parser)
+    add_model_options(parser, from_weights=True)
     opt = parser.parse_args(argv)
     if not opt.out.lower().endswith(".gif"):
         raise UserError("the animation is a GIF", opt.out, "give a name that ends in .gif")
@@ -37,9 +38,10 @@ def main(argv=None):
     paths = [os.path.join(opt.images, name) for name in names if name.lower().endswith(ending)][: opt.frames]
     if not paths:
         raise UserError(f"no {ending} frames", opt.images, "give a folder of frames, or another --ext")
-    from inference.predictor import Predictor
+    from inference import Predictor
 
-    write(opt.out, paths, Predictor(opt.load_weights_folder, opt.model), opt.width)
+    device = choose_device(opt.no_cuda, opt.device)
+    write(opt.out, paths, Predictor(opt.load_weights_folder, opt.model, device, dilations=opt.dilations), opt.width)
     print(opt.out)
     return 0
 
