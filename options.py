@@ -137,8 +137,8 @@ def _model_options(parser):
 def _objective_options(parser):
     group = parser.add_argument_group("objective")
     group.add_argument("--scales", nargs="+", type=int, default=[0, 1, 2], help="output scales in the loss, of 0 1 2")
-    group.add_argument("--min_depth", type=float, default=0.1, help="nearest depth the network can say")
-    group.add_argument("--max_depth", type=float, default=100.0, help="farthest depth the network can say")
+    group.add_argument("--min_depth", type=float, default=0.1, help="smallest depth the network can predict")
+    group.add_argument("--max_depth", type=float, default=100.0, help="largest depth the network can predict")
     group.add_argument("--disparity_smoothness", type=float, default=1e-3, help="weight of the smoothness term")
     Parser.flag(group, "v1_multiscale", help="compare images of each scale instead of full size")
     Parser.flag(group, "avg_reprojection", help="mean over source frames instead of minimum")

@@ -7,8 +7,6 @@ others wait; what a killed one leaves is swept away by the next. Without a folde
 in memory.
 """
 
-import contextlib
-import fcntl
 import functools
 import hashlib
 import json
@@ -23,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from system import files
 from system.errors import UserError, from_os_error
+from system.locks import only_one
 from system.progress import Progress
 
 RAM = "ram"
@@ -275,7 +274,7 @@ def _free_memory():
 
 def _find_or_build(where, recipe, workers, quiet):
     folder = os.path.join(where, recipe.name)
-    with _only_builder(where):
+    with only_one(os.path.join(where, ".lock"), f"building a cache in {where}", tell=log.info):
         index, problem = _check(folder, recipe)
         if problem:
             log.info("cache: %s, building %s", problem, folder)
@@ -283,23 +282,6 @@ def _find_or_build(where, recipe, workers, quiet):
         else:
             log.info("cache: found in %s", folder)
     return FrameCache(os.path.join(folder, FRAMES), recipe.frames, index["readable"], recipe.shape)
-
-
-@contextlib.contextmanager
-def _only_builder(where):
-    """Hold the folder's lock, which the system lets go of when a process dies; workers do not inherit it."""
-    try:
-        os.makedirs(where, exist_ok=True)
-        file = open(os.path.join(where, ".lock"), "a")  # noqa: SIM115 (held until the cache stands)
-    except OSError as error:
-        raise from_os_error(error, where) from error
-    with file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("cache: another process works in %s, waiting for it", where)
-            fcntl.lockf(file, fcntl.LOCK_EX)
-        yield
 
 
 def _build(where, folder, recipe, workers, quiet):

@@ -6,6 +6,7 @@ only the latter holds.
 """
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -64,19 +65,21 @@ class Lock:
 
 
 @contextlib.contextmanager
-def only_one(lock_path, waiting_for, timeout=-1):
+def only_one(lock_path, waiting_for, timeout=-1, tell=None):
     """Hold the lock file `lock_path`: other processes with the same one wait, a killed process frees it.
 
     Args:
         waiting_for: what the other process is doing, for the line that is printed before waiting.
         timeout: seconds to wait; -1 for as long as it takes.
+        tell: takes that line instead of stderr.
     Raises:
         UserError: the folder cannot be written to, or `timeout` has passed.
     """
+    tell = tell or functools.partial(print, file=sys.stderr, flush=True)
     lock, told, began = Lock(lock_path), False, time.monotonic()
     while not lock.acquire():
         if not told:
-            print(f"another process is {waiting_for}; waiting for it", file=sys.stderr, flush=True)
+            tell(f"another process is {waiting_for}; waiting for it")
             told = True
         if 0 <= timeout <= time.monotonic() - began:
             raise UserError(f"another process is still {waiting_for}", lock_path, "run this again later")

@@ -293,7 +293,7 @@ def test_rivals_build_once(raw, tmp_path, caplog):
         cached = make(raw)
         open_cache(where, cached)
     assert process.wait() == 0
-    assert f"cache: another process works in {where}, waiting for it" in caplog.messages
+    assert f"another process is building a cache in {where}; waiting for it" in caplog.messages
     assert "found in" in caplog.messages[-1]
     assert_same_items(make(raw), cached)
 

@@ -8,14 +8,14 @@
                            train/ val/               TensorBoard
 """
 
-import fcntl
 import os
 import platform
 import sys
 from importlib import metadata
 
-from system.errors import UserError, from_os_error
+from system.errors import UserError
 from system.files import write_json
+from system.locks import Lock
 from system.revision import revision
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "tensorboardX")
@@ -29,7 +29,7 @@ class RunFolder:
         self.path = os.path.abspath(os.path.join(os.path.expanduser(log_dir), name))
         self.models = os.path.join(self.path, "models")
         self.states = os.path.join(self.path, "states")
-        self._lock = None
+        self._lock = Lock(f"{self.path}.lock")
 
     def weights(self, which):
         """Return the weights folder of an epoch, or of "best"."""
@@ -41,23 +41,13 @@ class RunFolder:
         Raises:
             UserError: another process holds it, or the folder cannot be written to.
         """
-        path = f"{self.path}.lock"
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            self._lock = open(path, "w")  # noqa: SIM115 (held until the run ends)
-        except OSError as error:
-            raise from_os_error(error, path) from error
-        try:
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not self._lock.acquire():
             fix = f"wait for it, stop it, or choose another {self.flag}"
-            raise UserError("another process is training in this folder", self.path, fix) from error
+            raise UserError("another process is training in this folder", self.path, fix)
 
     def unlock(self):
         """Let go of the run."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._lock.release()
 
     def set_aside(self):
         """Move an earlier run out of the way, to `<name>.1`, `.2`, ...; return where it is now, or None.
