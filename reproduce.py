@@ -1,4 +1,4 @@
-"""The published table again: each published model on the KITTI Eigen split, published against measured.
+"""Measure the published models on the KITTI Eigen split and compare them with the published table.
 
 python reproduce.py --data_path kitti_data
 """

@@ -1,4 +1,4 @@
-"""The published weights by name: which there are, which are here, fetching and checking them.
+"""List, fetch and check the published weights by name.
 
 python weights.py list
 python weights.py fetch lite-mono_640x192

@@ -107,7 +107,7 @@ def band_sums(gt, where, depth):
     columns = np.stack((np.ones_like(truth), np.abs(error) / truth, error**2), 1)
     height, width = gt.shape
     edge = near_edges(gt).ravel()[where]
-    distance = np.clip(np.searchsorted(DISTANCES, truth, side="left") - 1, 0, len(DISTANCES) - 2)
+    distance = np.searchsorted(DISTANCES, truth, side="left") - 1  # beyond the last border: in no band
     row = (where // width) * ROW_PARTS // height
     masks = [distance == band for band in range(len(DISTANCES) - 1)]
     masks += [row == part for part in range(ROW_PARTS)]

@@ -340,6 +340,16 @@ def test_ground_truth_in_which_nothing_counts_is_refused(value, weights, tree, c
     assert "no pixel of the ground truth counts" in refused(run(weights, tree), capsys)
 
 
+def test_pipes_are_not_waited_for(weights, tree, tmp_path, capsys):
+    import os
+
+    os.mkfifo(tree[1] / "gt_depths.npz")
+    os.mkfifo(tmp_path / "d.npy")
+    assert "gt_depths.npz" in refused(run(weights, tree), capsys)
+    flags = ["--ext_disp_to_eval", str(tmp_path / "d.npy"), "--eval_split", str(tree[1])]
+    assert "pipe or device" in refused(evaluate_depth.main(flags), capsys)
+
+
 def test_results_follow_links_and_replace_no_link(weights, tree, tmp_path):
     (tmp_path / "real.csv").write_text("old")
     (tmp_path / "link.csv").symlink_to("real.csv")

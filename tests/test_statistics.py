@@ -83,6 +83,12 @@ def test_bands_are_what_slow_loops_find():
             np.testing.assert_allclose(found[name][1:], (relative / pixels, np.sqrt(squared / pixels)), rtol=1e-5)
 
 
+def test_depth_beyond_the_last_border_is_in_no_band_of_distance():
+    gt, where = np.array([[90, 80, 10.5]], np.float32), np.arange(3)
+    sums = statistics.band_sums(gt, where, np.array([90, 80, 10.5]))
+    assert sums[:4, 0].tolist() == [0, 1, 0, 1] and sums[4:8, 0].sum() == sums[8:, 0].sum() == 3
+
+
 def test_bands_change_no_metric_and_are_made_on_request_alone():
     gt, disparity = np.full((37, 124), 5, np.float32), np.full((4, 4), 0.1, np.float32)
     plain, banded = (evaluate_image(gt, disparity, Protocol(), with_bands=each) for each in (False, True))
@@ -95,6 +101,7 @@ def test_the_command_tells_and_writes_them(tmp_path, capsys):
     from tests.seeded_folders import write_drive, write_test_list, write_weights
 
     data, split = write_drive(tmp_path / "kitti"), write_test_list(tmp_path / "three")
+
     def flatten(_, decoder):
         decoder.decoder[6].conv.weight.data.mul_(0)
 
