@@ -148,6 +148,10 @@ def test_inputs_of_one_name_get_folders_of_their_own(tmp_path):
         write_video(tmp_path / name / "my ride.mp4", ride(0, 12))
     assert prepare(tmp_path, tmp_path / "x" / "my ride.mp4", tmp_path / "y" / "my ride.mp4") == 0
     assert {path.name for path in (tmp_path / "data").iterdir() if path.is_dir()} == {"my_ride", "my_ride_2"}
+    before = (tmp_path / "data" / "my_ride" / "report.json").read_bytes()
+    assert prepare(tmp_path, tmp_path / "y" / "my ride.mp4") == 0  # alone it keeps the folder that it had
+    assert (tmp_path / "data" / "my_ride" / "report.json").read_bytes() == before
+    assert not (tmp_path / "data" / "my_ride_3").exists()
 
 
 def cut_short(tmp_path, options, share):

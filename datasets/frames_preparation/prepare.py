@@ -58,7 +58,7 @@ def prepare(paths, data, settings, shares, margin, say=print):
     Raises:
         UserError: a source cannot be read, or there are too few frames.
     """
-    sources = {name: open_source(path) for name, path in _names(paths).items()}
+    sources = {name: open_source(path) for name, path in _names(paths, data).items()}
     with only_one(os.path.join(data, ".lock"), "preparing frames in this folder"):
         files.sweep(data)
         for name, source in sources.items():
@@ -73,18 +73,21 @@ def prepare(paths, data, settings, shares, margin, say=print):
                 camera, lengths = write_sequences(source, partial, settings, say)
                 files.write_json(os.path.join(partial, CAMERA_FILE), camera.as_dict())
                 listed = [{"folder": f"{number:03d}", "frames": length} for number, length in enumerate(lengths)]
-                files.write_json(os.path.join(partial, REPORT), {"made_of": told, "sequences": listed})
+                report = {"path": os.path.realpath(source.path), "made_of": told, "sequences": listed}
+                files.write_json(os.path.join(partial, REPORT), report)
         _write_lists(data, shares, margin, say)
 
 
-def _names(paths):
+def _names(paths, data):
+    """Return {folder below DATA: path}: an input keeps the folder that it had, and no input takes another one's."""
     names = {}
     for path in paths:
         stem = os.path.basename(os.path.abspath(path))
         stem = stem if os.path.isdir(path) else os.path.splitext(stem)[0]
         stem = re.sub(r"[^\w.-]", "_", stem).lstrip(".") or "video"
         name, number = stem, 2
-        while name in names:
+        real = os.path.realpath(path)
+        while name in names or _report(os.path.join(data, name)).get("path", real) != real:
             name, number = f"{stem}_{number}", number + 1
         names[name] = path
     return names
@@ -92,8 +95,7 @@ def _names(paths):
 
 def _stamp(source):
     status = os.stat(source.path)
-    return {"path": os.path.realpath(source.path), "size": status.st_size, "time": status.st_mtime_ns,
-            "images": len(getattr(source, "names", ()))}  # fmt: skip
+    return {"size": status.st_size, "time": status.st_mtime_ns, "images": len(getattr(source, "names", ()))}
 
 
 def _report(folder):

@@ -1,6 +1,7 @@
 """The options of prepare_frames.py as settings, and the last word: how to train."""
 
 import os
+import shlex
 
 from datasets.cameras import read_camera
 from datasets.frames_layout import sequence_camera
@@ -33,9 +34,10 @@ def run(options):
     margin = max((abs(frame) for frame in options.frame_ids), default=1)
     prepare(options.inputs, options.out, settings, {"val": options.val_share, "test": options.test_share}, margin)
     width, height = training_size(options.out)
-    print(f"check it:  python train.py --dataset frames --data_path {options.out} --split {options.out} --check_data")
-    print(f"train:     python train.py --dataset frames --data_path {options.out} --split {options.out} "
-          f"--width {width} --height {height}")  # fmt: skip
+    data = shlex.quote(options.out)
+    training = f"python train.py --dataset frames --data_path {data} --split {data}"
+    print(f"check it:  {training} --check_data")
+    print(f"train:     {training} --width {width} --height {height}")
 
 
 def training_size(data):
