@@ -156,7 +156,7 @@ def load_ground_truth(path, lines=None):
                 depths = GroundTruth(path, sorted(name for name in names if re.fullmatch(r"depth_\d{5,}\.npy", name)))
     except FileNotFoundError:
         raise UserError("missing ground truth", path, REBUILD) from None
-    except (zipfile.BadZipFile, EOFError, ValueError) as error:
+    except files.DAMAGED_ARRAYS as error:
         raise UserError("not a ground-truth file, or one cut off", f"{path}: {error}", REBUILD) from None
     except OSError as error:
         raise from_os_error(error, path) from error
@@ -193,7 +193,7 @@ class GroundTruth:
         try:
             with self._open().open(name) as member:
                 depth = np.lib.format.read_array(member, allow_pickle=False)
-        except (zipfile.BadZipFile, EOFError, ValueError, OSError) as error:
+        except (*files.DAMAGED_ARRAYS, OSError) as error:
             raise UserError("damaged ground truth", f"{self.path}, {name}: {error}", REBUILD) from None
         return _as_depth(depth, self.path)
 

@@ -63,10 +63,11 @@ def stored_disparities(path, count):
     """
     files.refuse_unless_regular(path, "give a .npy as --save_pred_disps writes it")
     try:
-        disparities = np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.errstate(over="ignore"):  # absurd sizes are refused all the same
+            disparities = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError("no such disparities file", path, "give a .npy as --save_pred_disps writes it") from None
-    except (ValueError, EOFError) as error:
+    except files.DAMAGED_ARRAYS as error:
         raise UserError("not a plain .npy array", path, "give a .npy as --save_pred_disps writes it") from error
     if not isinstance(disparities, np.ndarray) or not np.issubdtype(disparities.dtype, np.floating):
         raise UserError("the disparities are not one array of floats", path, "give a .npy of shape (images, H, W)")

@@ -7,12 +7,18 @@ import json
 import os
 import shutil
 import stat
+import tokenize
 import uuid
+import zipfile
+import zlib
 
 import numpy as np
 
 from system.errors import UserError, from_os_error
 
+# A damaged or hostile .npy or .npz can end in any of these inside NumPy and zipfile.
+DAMAGED_ARRAYS = (zipfile.BadZipFile, zlib.error, tokenize.TokenError, EOFError, ValueError, TypeError, LookupError,
+                  OverflowError, MemoryError, SyntaxError, RecursionError, RuntimeError)  # fmt: skip
 _MARK = ".partial-"
 _NO_RESULTS = (".pth", ".pt", ".npy", ".npz", ".png", ".jpg", ".jpeg")  # endings of files that hold other things
 

@@ -245,3 +245,35 @@ def test_sequence_travels_to_another_process(data):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(depths))[0], first)
     with pytest.raises(IndexError):
         depths[6]
+
+
+def test_damage_anywhere_is_one_line_whatever_numpy_makes_of_it(tmp_path):
+    """A thousand damaged files, bits flipped in headers and in compressed data."""
+    import random
+
+    from evaluation.predictions import stored_disparities
+
+    generator = random.Random(1)
+    array, archive = tmp_path / "d.npy", tmp_path / "gt_depths.npz"
+    np.save(array, np.ones((3, 4, 5), np.float32))
+    np.savez_compressed(archive, depth_00000=np.random.default_rng(1).random((40, 50), np.float32))
+    whole = {array: array.read_bytes(), archive: archive.read_bytes()}
+
+    def read_all(path):
+        depths = ground_truth.load_ground_truth(path)
+        return [depths[index] for index in range(len(depths))]
+
+    outcomes = set()
+    for path, read in ((array, lambda path: stored_disparities(path, 3)), (archive, read_all)):
+        for _ in range(500):
+            content = bytearray(whole[path])
+            for _ in range(generator.randint(1, 4)):
+                place = generator.randrange(140 if path == array else len(content))
+                content[place] = generator.randrange(256)
+            path.write_bytes(content)
+            try:
+                read(path)
+                outcomes.add("read")
+            except UserError:
+                outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
