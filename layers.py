@@ -7,6 +7,8 @@ points of the target camera into the source camera; K is the 4x4 matrix of intri
 Functions come first; the classes below them keep the shared names and own no state beyond sizes or weights.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -123,17 +125,20 @@ def project(points, K, T, height, width):
     Returns:
         sampling grid (B, H, W, 2) for `grid_sample(align_corners=True)`: -1 and 1 are the centres of the border pixels.
     """
-    columns = (column[..., None] for column in multiply(K, T)[:, :3].unbind(-1))  # (B, 3, 1) each
+    columns = (column[..., None] for column in multiply(grid_units(K, height, width), T)[:, :3].unbind(-1))
     camera = sum(column * row for column, row in zip(columns, points[:, :, None].unbind(1), strict=True))
-    return sampling_grid(camera.reshape(-1, 3, height, width))
+    camera = camera.reshape(-1, 3, height, width)
+    return sampling_grid(camera[:, :2], camera[:, 2:] + EPSILON)
 
 
-def sampling_grid(points):
-    """Return the grid (..., H, W, 2), as `project` does, of points (..., 3, H, W) in pixels times depth."""
-    height, width = points.shape[-2:]
-    x, y, z = points.unbind(-3)
-    z = z + EPSILON
-    return torch.stack(((x / z / (width - 1) - 0.5) * 2, (y / z / (height - 1) - 0.5) * 2), -1)
+def grid_units(K, height, width):
+    """Return intrinsics (..., 4, 4) that give pixels in units of half an image: 0 to 2 from border to border."""
+    return torch.cat((K[..., :1, :] * (2 / (width - 1)), K[..., 1:2, :] * (2 / (height - 1)), K[..., 2:, :]), -2)
+
+
+def sampling_grid(xy, z):
+    """Return the grid (..., H, W, 2) of what `grid_units` have projected: xy (..., 2, H, W), and z + EPSILON."""
+    return torch.addcmul(xy.new_full((), -1.0), xy, 1 / z).movedim(-3, -1)
 
 
 def warp(image, grid):
@@ -154,38 +159,70 @@ def warp(image, grid):
 # ----------------------------------------------------------------------------------------------------------- similarity
 
 
-def local_mean(x):
-    """Return the mean over each pixel's 3x3 window, (B, C, H, W), of an image reflected at its border."""
-    padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
-    if x.device.type != "cpu":
-        return F.avg_pool2d(padded, 3, 1)
-    # On a CPU sums of shifted maps take a seventh of the time of `avg_pool2d`, which has no vector code for them.
-    rows = padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]
-    return (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]) / 9
+class LocalStatistics(NamedTuple):
+    """What SSIM takes of an image y that several others are compared with; maps of 3x3 windows but for the first.
+
+    padded: 2 y, its border reflected; mean: 2 m(y); luminance: m(y)^2 + C1; contrast: m(y^2) - m(y)^2 + C2.
+    """
+
+    padded: torch.Tensor
+    mean: torch.Tensor
+    luminance: torch.Tensor
+    contrast: torch.Tensor
 
 
-def mean_and_variance(x):
-    """Return mean and variance over each pixel's 3x3 window, (B, C, H, W) each."""
-    mean = local_mean(x)
-    return mean, local_mean(x * x) - mean * mean
+def local_statistics(y):
+    """Return the `LocalStatistics` of an image (B, C, H, W)."""
+    padded = reflected(y)
+    mean = window_mean(padded)
+    square = mean.square()
+    return LocalStatistics(2 * padded, 2 * mean, square + SSIM_C1, window_mean(padded.square()) - square + SSIM_C2)
 
 
-def ssim_error(x, y, statistics_of_y=None):
+def ssim_index(x, y):
+    """Return the structural similarity of images with another, per pixel and channel.
+
+    Args:
+        x: (..., B, C, H, W) in [0, 1].
+        y: `local_statistics` of an image (B, C, H, W).
+
+    Returns:
+        (..., B, C, H, W). Source: Wang et al. 2004, eq. 13, over 3x3 windows.
+    """
+    padded = reflected(x)
+    mean = window_mean(padded)
+    square, product = mean.square(), mean * y.mean
+    both = torch.addcmul(padded.new_full((), SSIM_C2), padded, y.padded)
+    numerator = (product + SSIM_C1) * (window_mean(both) - product)
+    denominator = (square + y.luminance) * (window_mean(padded.square()) - square + y.contrast)
+    return numerator / denominator
+
+
+def ssim_error(x, y):
     """Return the structural dissimilarity (1 - SSIM) / 2 of two images, per pixel and channel, clamped to [0, 1].
 
     Args:
         x, y: (B, C, H, W) in [0, 1].
-        statistics_of_y: `mean_and_variance(y)`, which several images compared with y can share.
 
     Returns:
-        (B, C, H, W). Source: Wang et al. 2004, eq. 13, over 3x3 windows; Godard et al. 2017, eq. 1.
+        (B, C, H, W). Source: Godard et al. 2017, eq. 1.
     """
-    mean_x, variance_x = mean_and_variance(x)
-    mean_y, variance_y = statistics_of_y or mean_and_variance(y)
-    covariance = local_mean(x * y) - mean_x * mean_y
-    numerator = (2 * mean_x * mean_y + SSIM_C1) * (2 * covariance + SSIM_C2)
-    denominator = (mean_x * mean_x + mean_y * mean_y + SSIM_C1) * (variance_x + variance_y + SSIM_C2)
-    return ((1 - numerator / denominator) / 2).clamp(0, 1)
+    return (1 - ssim_index(x, local_statistics(y)).clamp(-1, 1)) / 2
+
+
+def reflected(x):
+    """Return images (..., C, H, W) with one more pixel at each border, its inner neighbour: (..., C, H + 2, W + 2)."""
+    padded = F.pad(x.reshape(-1, *x.shape[-3:]), (1, 1, 1, 1), mode="reflect")
+    return padded.view(*x.shape[:-2], *padded.shape[-2:])
+
+
+def window_mean(x):
+    """Return the means over all 3x3 windows of images (..., C, H, W): (..., C, H - 2, W - 2)."""
+    if x.device.type != "cpu":
+        return F.avg_pool2d(x.flatten(0, -4), 3, 1).unflatten(0, x.shape[:-3])
+    # On a CPU sums of shifted maps take a seventh of the time of `avg_pool2d`, which has no vector code for them.
+    rows = x[..., :-2] + x[..., 1:-1] + x[..., 2:]
+    return (rows[..., :-2, :] + rows[..., 1:-1, :] + rows[..., 2:, :]) / 9
 
 
 def get_smooth_loss(disp, img):

@@ -4,7 +4,7 @@
 `losses.photometric.photometric_error` keeps some fifteen maps a source and scale. Both give the same numbers.
 
 SSIM = A1 A2 / (B1 B2) with the local means m over 3x3 windows, A1 = 2 m_x m_y + C1, A2 = 2 (m_xy - m_x m_y) + C2,
-B1 = m_x^2 + m_y^2 + C1 and B2 = m_xx - m_x^2 + variance_y + C2 (Wang et al. 2004, eq. 13).
+B1 = m_x^2 + m_y^2 + C1 and B2 = m_xx - m_x^2 + m_yy - m_y^2 + C2 (Wang et al. 2004, eq. 13).
 """
 
 import torch
@@ -15,31 +15,31 @@ from layers import SSIM_C1, SSIM_C2
 def photometric_error_on_cpu(images, target, statistics, ssim_weight):
     """Return `losses.photometric.photometric_error(images, target, statistics)`, (S, B, 1, H, W)."""
     # One source after the other: the maps of one stay in the cache.
-    return torch.stack([PhotometricError.apply(image, target, *statistics, ssim_weight) for image in images])
+    return torch.stack([PhotometricError.apply(image, target, *statistics[1:], ssim_weight) for image in images])
 
 
 class PhotometricError(torch.autograd.Function):
     """Photometric error (B, 1, H, W) of an image against a target; differentiable with respect to the image alone.
 
-    `apply(image, target, mean, variance, ssim_weight)`: the middle two are the target's `layers.mean_and_variance`.
+    `apply(image, target, mean, luminance, contrast, ssim_weight)`: of the target's `layers.local_statistics`.
     """
 
     @staticmethod
-    def forward(ctx, x, y, mean_y, variance_y, ssim_weight):
+    def forward(ctx, x, y, mean_y, luminance, contrast, ssim_weight):
         ninth = x / 9  # not times 1 / 9, whose rounding would go the same way everywhere
         mean_x = local_sum(ninth)
         product, square = mean_x * mean_y, mean_x * mean_x
-        a2 = local_sum(ninth * y).sub_(product).mul_(2).add_(SSIM_C2)
-        b2 = local_sum(ninth.mul_(x)).sub_(square).add_(variance_y).add_(SSIM_C2)
-        a1 = product.mul_(2).add_(SSIM_C1)
-        b1 = square.addcmul_(mean_y, mean_y).add_(SSIM_C1)
+        a2 = local_sum(ninth * y).mul_(2).sub_(product).add_(SSIM_C2)
+        b2 = local_sum(ninth.mul_(x)).sub_(square).add_(contrast)
+        a1 = product.add_(SSIM_C1)
+        b1 = square.add_(luminance)
         scale = (b1 * b2).reciprocal_()
         ssim = (a1 * a2).mul_(scale)
         difference = x - y
         error = ssim.mul(-0.5).add_(0.5).clamp_(0, 1).mean(1, keepdim=True).mul_(ssim_weight)
         error.add_(difference.abs().mean(1, keepdim=True), alpha=1 - ssim_weight)
         if ctx.needs_input_grad[0]:
-            grad_mean = ((a2 - a1).mul_(mean_y)).sub_((b2 - b1).mul_(ssim).mul_(mean_x)).mul_(scale).mul_(2)
+            grad_mean = (b2 - b1).mul_(ssim).mul_(mean_x).mul_(-2).addcmul_(a2.sub_(a1), mean_y).mul_(scale)
             grad_xx = (b1 * ssim).mul_(scale).neg_()
             grad_xy = a1.mul_(scale).mul_(2)
             # One where the clamp lets the gradient through, -1 <= SSIM <= 1, else zero: faster on a CPU than booleans.
@@ -57,7 +57,7 @@ class PhotometricError(torch.autograd.Function):
         grad_x += local_sum_adjoint(grad_mean * grad_ssim)
         grad_x.addcmul_(y, local_sum_adjoint(grad_xy * grad_ssim))
         grad_x += difference.sign().mul_(grad_error * (1 - ctx.ssim_weight))
-        return grad_x, None, None, None, None
+        return grad_x, None, None, None, None, None
 
 
 def local_sum(x):

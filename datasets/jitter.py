@@ -82,21 +82,23 @@ def apply_batch(images, tables):
     tables = tables.to(images)
     hue = tables[..., 3]
     turning = hue != 0
-    before = turning.flip(1).cumsum(1).flip(1) - turning.long() > 0  # (B, 4): the hue is still to be turned
-    none = tables.new_tensor(NONE[0])
+    reached = turning.cumsum(1) > 0  # (B, 4): the hue is turned here or has been
     for step in range(3):
-        images = _mix(images, torch.where(before[:, step, None], tables[:, step], none))
+        images = _mix(images, tables[:, step], ~reached[:, step])
     turn = hue.sum(1).view(-1, 1, 1, 1)
     images = torch.where(turn == 0, images, _turn_hue(images, turn.squeeze(1)))
-    for step in range(4):
-        images = _mix(images, torch.where(before[:, step, None] | turning[:, step, None], none, tables[:, step]))
+    for step in range(1, 4):  # the last one also where no hue is turned
+        images = _mix(images, tables[:, step], ~turning[:, step] & (reached[:, step] if step < 3 else True))
     return images
 
 
-def _mix(images, steps):
-    gain, grey, mean, _ = (column.view(-1, 1, 1, 1) for column in steps.unbind(1))
+def _mix(images, steps, wanted):
+    """Take a step without hue, (B, 4), on those images that `wanted`, (B,), names."""
+    gain, grey, mean, _ = (torch.where(wanted, column, 0).view(-1, 1, 1, 1) for column in steps.unbind(1))
+    gain = gain + ~wanted.view(-1, 1, 1, 1)
     luma = _luma(images)
-    return (images * gain + luma * grey + luma.mean((-2, -1), keepdim=True) * mean).clamp(0, 1)
+    grey = torch.addcmul(luma.mean((-2, -1), keepdim=True) * mean, luma, grey)
+    return torch.addcmul(grey, images, gain).clamp_(0, 1)
 
 
 def _luma(image):
@@ -107,8 +109,8 @@ def _luma(image):
 def _turn_hue(image, turn):
     """Return `image` (..., 3, H, W) with its hue turned by `turn` (of the circle), value and saturation kept.
 
-    With hue h in [0, 1), value V and chroma C, a channel is V - C * clamp(2 - |6 frac(h + n) - 2|, 0, 1) with n = 5/6,
-    3/6, 1/6 for red, green, blue (Smith, Color gamut transform pairs, SIGGRAPH 1978, in closed form).
+    With hue h, value V and chroma C, a channel is V - C * clamp(2 - 6 d, 0, 1), where d is how far h + n lies from the
+    nearest whole number and n = 3/6, 1/6, -1/6 for red, green, blue (Smith, SIGGRAPH 1978, in closed form).
     """
     red, green, blue = image.unbind(-3)
     value = torch.maximum(torch.maximum(red, green), blue)
@@ -117,9 +119,9 @@ def _turn_hue(image, turn):
     hue = (red - green).mul_(sixth).add_(4 / 6)
     hue = torch.where(value == green, (blue - red).mul_(sixth).add_(2 / 6), hue)
     hue = torch.where(value == red, (green - blue).mul_(sixth), hue)
-    turned = torch.empty_like(image)
-    for channel, start in zip(turned.unbind(-3), (5 / 6, 3 / 6, 1 / 6), strict=True):
+    turned, base = torch.empty_like(image), value - 2 * chroma
+    for channel, start in zip(turned.unbind(-3), (3 / 6, 1 / 6, -1 / 6), strict=True):
         torch.add(hue, turn + start, out=channel)
-        channel.sub_(channel.floor()).sub_(2 / 6).abs_().mul_(-6).add_(2).clamp_(0, 1)
-        channel.mul_(chroma).neg_().add_(value)
+        channel.sub_(channel.round()).abs_().clamp_(1 / 6, 2 / 6)
+        torch.addcmul(base, chroma, channel, value=6, out=channel)
     return turned

@@ -154,7 +154,7 @@ def _transforms(inputs, predicted, depth, objective):
 
 def _over_sources(errors, objective):
     """Reduce (S, B, 1, H, W) to (B, 1, H, W)."""
-    return errors.mean(0) if objective.average else errors.amin(0)
+    return errors.mean(0) if objective.average else errors.min(0)[0]
 
 
 def _resized(x, size):

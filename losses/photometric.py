@@ -1,10 +1,11 @@
 """The photometric error of images against a target: 0.85 SSIM + 0.15 L1 (Godard et al. 2017, eq. 1)."""
 
 import torch
+import torch.nn.functional as F
 
 from cpu import training_on_cpu
 from cpu.photometric_error import photometric_error_on_cpu
-from layers import mean_and_variance, ssim_error
+from layers import local_statistics, ssim_index
 
 SSIM_WEIGHT = 0.85  # alpha
 
@@ -19,7 +20,7 @@ class Target:
 
     def __init__(self, image, ssim=True):
         self.image, self.size = image, tuple(image.shape[-2:])
-        self.statistics = mean_and_variance(image) if ssim else None
+        self.statistics = local_statistics(image) if ssim else None
 
     def error(self, images):
         """Return the photometric errors (S, B, 1, H, W) of images (S, B, C, H, W), differentiable by the images."""
@@ -30,17 +31,17 @@ class Target:
         return photometric_error(images, self.image, self.statistics)
 
 
-def photometric_error(images, target, statistics=None):
-    """Return 0.85 * mean_c SSIM error + 0.15 * mean_c L1, (S, B, 1, H, W).
+def photometric_error(images, target, statistics):
+    """Return 0.85 * mean_c (1 - SSIM) / 2 + 0.15 * mean_c L1, (S, B, 1, H, W), with SSIM clamped to [-1, 1].
 
     Args:
         images: (S, B, C, H, W) in [0, 1]; target: (B, C, H, W).
-        statistics: `layers.mean_and_variance(target)`.
+        statistics: `layers.local_statistics(target)`.
     """
-    ssim = torch.stack([ssim_error(image, target, statistics) for image in images])
-    return SSIM_WEIGHT * ssim.mean(-3, keepdim=True) + (1 - SSIM_WEIGHT) * l1_error(images, target)
+    ssim = F.hardtanh(ssim_index(images, statistics)).mean(-3, keepdim=True)  # clamped
+    return torch.lerp(l1_error(images, target), (1 - ssim) / 2, SSIM_WEIGHT)
 
 
 def l1_error(images, target):
     """Return the absolute difference averaged over channels, (S, B, 1, H, W)."""
-    return (images - target).abs().mean(-3, keepdim=True)
+    return torch.linalg.vector_norm(images - target, 1, -3, keepdim=True) / images.shape[-3]

@@ -1,6 +1,8 @@
 """View synthesis: frame 0 as other frames show it, through predicted depth and motion (Zhou et al. 2017)."""
 
-from layers import multiply, pixel_rays, sampling_grid, warp
+import torch
+
+from layers import EPSILON, grid_units, multiply, pixel_rays, sampling_grid, warp
 
 
 def synthesise(images, depth, K, inv_K, transforms):
@@ -30,6 +32,11 @@ def reprojection_grid(depth, K, inv_K, T):
     Returns:
         sampling grid (..., B, H, W, 2).
     """
-    motion = multiply(K, T)
-    rays = pixel_rays(multiply(motion[..., :3, :3], inv_K[..., :3, :3]), *depth.shape[-2:])
-    return sampling_grid(depth * rays + motion[..., :3, 3, None, None])
+    size = depth.shape[-2:]
+    motion = multiply(grid_units(K, *size), T)
+    matrix, offset = multiply(motion[..., :3, :3], inv_K[..., :3, :3]), motion[..., :3, 3, None, None]
+    xy, z = slice(0, 2), slice(2, 3)
+    return sampling_grid(
+        torch.addcmul(offset[..., xy, :, :], depth, pixel_rays(matrix[..., xy, :], *size)),
+        torch.addcmul(offset[..., z, :, :] + EPSILON, depth, pixel_rays(matrix[..., z, :], *size)),
+    )

@@ -16,12 +16,15 @@ EXPANSION = 6  # hidden width of the per-pixel layers over their input
 HEADS = 8
 
 
-def drop_path(x, rate, training):
-    """Zero whole samples of (B, ...) with probability `rate` in training and rescale the others (Huang et al. 2016)."""
+def add_residual(x, y, rate, training):
+    """Return x + y, but in training drop y for whole samples with probability `rate` and scale it up for the others.
+
+    x, y: (B, C, H, W). Source: Huang et al. 2016 (stochastic depth).
+    """
     if not training or rate == 0:
-        return x
-    keep = torch.empty((x.shape[0],) + (1,) * (x.dim() - 1), dtype=x.dtype, device=x.device).bernoulli_(1 - rate)
-    return x * (keep / (1 - rate))
+        return x + y
+    keep = torch.empty((x.shape[0], 1, 1, 1), dtype=x.dtype, device=x.device).bernoulli_(1 - rate)
+    return torch.addcmul(x, y, keep / (1 - rate))
 
 
 class UnusedNorm(nn.Module):
@@ -86,8 +89,8 @@ class DilatedConv(nn.Module):
 
     def forward(self, x):
         y = self.bn1(self.ddwconv(x)).permute(0, 2, 3, 1)  # (B, H, W, C)
-        y = _scaled_network(self, y)
-        return x + drop_path(y, self.drop_path_rate, self.training).permute(0, 3, 1, 2)
+        y = _scaled_network(self, y).permute(0, 3, 1, 2)
+        return add_residual(x, y, self.drop_path_rate, self.training)
 
 
 def _scaled_network(block, x):
@@ -122,7 +125,10 @@ class PositionalEncodingFourier(nn.Module):
 
 
 class XCA(nn.Module):
-    """Cross-covariance attention: channels attend to channels (El-Nouby et al. 2021, eq. 2). (B, N, C) -> (B, N, C)."""
+    """Cross-covariance attention: channels attend to channels (El-Nouby et al. 2021, eq. 2), times a layer scale (C,).
+
+    (B, N, C) -> (B, N, C).
+    """
 
     def __init__(self, channels):
         super().__init__()
@@ -130,13 +136,14 @@ class XCA(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
 
-    def forward(self, x):
+    def forward(self, x, scale):
         batch, tokens, channels = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, HEADS, channels // HEADS)
         q, k, v = qkv.permute(2, 0, 3, 4, 1)  # each (B, heads, C/heads, N)
         attention = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1) * self.temperature
         y = attention.softmax(dim=-1) @ v
-        return self.proj(y.permute(0, 3, 1, 2).reshape(batch, tokens, channels))
+        y = y.permute(0, 3, 1, 2).reshape(batch, tokens, channels)
+        return F.linear(y, scale[:, None] * self.proj.weight, scale * self.proj.bias)
 
 
 class LGFI(nn.Module):
@@ -160,10 +167,9 @@ class LGFI(nn.Module):
         if self.pos_embd is not None:
             tokens = tokens + self.pos_embd(height, width)
         tokens = tokens.reshape(batch, height * width, channels)
-        tokens = tokens + self.gamma_xca * self.xca(self.norm_xca(tokens))
-        y = _scaled_network(self, self.norm(tokens))
-        y = drop_path(y, self.drop_path_rate, self.training).view(batch, height, width, channels)
-        return x + y.permute(0, 3, 1, 2)  # the block's input, without encoding and attention
+        tokens = tokens + self.xca(self.norm_xca(tokens), self.gamma_xca)
+        y = _scaled_network(self, self.norm(tokens)).view(batch, height, width, channels).permute(0, 3, 1, 2)
+        return add_residual(x, y, self.drop_path_rate, self.training)  # to the input, without encoding and attention
 
 
 class LiteMono(nn.Module):

@@ -144,11 +144,11 @@ def images64(seed):
 
 
 def written_out(image, target):
-    return PhotometricError.apply(image, target, *layers.mean_and_variance(target), SSIM_WEIGHT)
+    return PhotometricError.apply(image, target, *layers.local_statistics(target)[1:], SSIM_WEIGHT)
 
 
 def plain(image, target):
-    return photometric_error(image[None], target)[0]
+    return photometric_error(image[None], target, layers.local_statistics(target))[0]
 
 
 def test_the_written_gradient_of_the_photometric_error_is_its_derivative():

@@ -1,6 +1,7 @@
 """Networks, motion, objective and learning rates against figures of the published code (CPU, float32)."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from checkpointing.files import load_strictly, read_state
 from cpu import SWITCH, WAYS
 from layers import transformation_from_parameters
 from networks import DepthDecoder, LiteMono, PoseDecoder, ResnetEncoder
+from tests.conftest import ROOT
 from tests.reference.seeded_weights import fill, image
+from tests.rounded_products import RoundedProducts
 from tests.short_runs import options
 from trainer import Trainer
 from training.schedule import learning_rate
@@ -113,6 +116,32 @@ def test_training_step_equals_the_reference_without_its_fast_ways(reference, wit
 def test_training_step_equals_the_reference(reference, name, flags, threads, threads_of_torch):
     threads_of_torch(threads)
     check_training_step(reference, name, flags)
+
+
+def test_rounded_matrix_products_do_not_reach_the_geometry(reference, monkeypatch):
+    """GPUs round the factors of matrix products to ten bits. The networks may live with that, the pixels may not."""
+    rounded = []
+
+    def outside_the_networks():
+        frame = sys._getframe()
+        files = set()
+        while frame:
+            files.add(Path(frame.f_code.co_filename))
+            frame = frame.f_back
+        return not any(path.parent == ROOT / "networks" for path in files)
+
+    whole = Trainer.process_batch
+
+    def process(self, inputs):
+        with RoundedProducts(outside_the_networks) as products:
+            result = whole(self, inputs)
+        rounded.append(products.count)
+        return result
+
+    monkeypatch.setattr(Trainer, "process_batch", process)
+    monkeypatch.setenv(SWITCH, "1")  # as on a GPU
+    check_training_step(reference, "default", ())
+    assert rounded == [0]  # and gradients are taken by sums alone, too
 
 
 def check_training_step(reference, name, flags):
