@@ -151,6 +151,8 @@ def contradictions(opt):
         for name in names:
             if name in WEIGHTS and not os.path.exists(os.path.expanduser(name)):
                 yield "a published name has no folder for disparities", name, "add --eval_out_dir FOLDER"
+    if opt.dataset == "frames":
+        yield "no protocol for this layout of data", "--dataset frames", "use kitti, or make3d"
     if opt.statistics and opt.dataset == "make3d":
         yield "bands of depth are KITTI's", "--statistics with --dataset make3d", "drop one"
     if opt.eval_stereo and opt.eval_mono:
