@@ -23,6 +23,8 @@ class Settings(NamedTuple):
 
     warm_up: rounds of those that run for long before the first that counts.
     forward_passes: (model, (height, width), batch) that inference measures.
+    export_weights: folder of trained weights of `model` for the exported files; None: untrained ones of all models.
+    export_images: folder of images that int8 is calibrated on and errors are measured on; None: made-up ones.
     """
 
     quick: bool
@@ -33,6 +35,8 @@ class Settings(NamedTuple):
     no_cuda: bool
     compile: bool
     forward_passes: tuple
+    export_weights: str = None
+    export_images: str = None
 
 
 def make_parser():
@@ -44,6 +48,8 @@ def make_parser():
     parser.add_argument("--batch_size", type=positive, default=4, help="of the training step")
     parser.add_argument("--rounds", type=positive, help="measurements of each version; 8 without, 2 when quick")
     parser.add_argument("--out", default=os.path.join("tmp", "benchmark"), help="folder for benchmark.json and .png")
+    parser.add_argument("--export_weights", metavar="DIR", help="trained weights of --model for the part export")
+    parser.add_argument("--export_images", metavar="DIR", help="images to calibrate int8 on and measure errors on")
     Parser.flag(parser, "quick", help="few rounds, and batches and sizes for the base model only: under two minutes")
     Parser.flag(parser, "compile", help="also measure the training step under torch.compile")
     Parser.flag(parser, "no_cuda", help="stay on the CPU")
@@ -105,7 +111,8 @@ def main(argv=None):
     rounds = opt.rounds or (2 if opt.quick else 8)
     warm_up = 1 if opt.quick else 2  # the allocator settles in the second round
     passes = forward_passes(opt.quick)
-    settings = Settings(opt.quick, rounds, warm_up, opt.batch_size, opt.model, opt.no_cuda, opt.compile, passes)
+    settings = Settings(opt.quick, rounds, warm_up, opt.batch_size, opt.model, opt.no_cuda, opt.compile, passes,
+                        opt.export_weights, opt.export_images)  # fmt: skip
     facts = machine()
     measured = []
     for part in opt.parts:

@@ -1,6 +1,7 @@
 """The parts that are measured. Each function takes the settings of `benchmark.py` and returns `timing.Row`s."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,39 @@ def inference(settings):
         times = max(1, 4 // batch)
         measured, _ = _measured(settings, "forward_pass", VERSIONS, arguments, times)
         result += rows("inference", f"{model} {width}x{height}, batch {batch}", "ms", measured, per=1000)
+    return result
+
+
+def export(settings):
+    """Milliseconds, size and error of exported files at batch 1, every engine and precision beside torch."""
+    from benchmark import exported
+    from exporting import checks
+    from exporting.export import read_images
+    from exporting.network import Form
+
+    result, base = [], next(iter(MODELS))
+    chosen = [settings.model] if settings.export_weights or settings.quick else MODELS
+    for model, (height, width) in [(model, size) for model in chosen for size in SIZES[: 1 if settings.quick else 2]]:
+        what, form = f"{model} {width}x{height}", Form((height, width))
+        network = exported.networks(model, height, width, settings.export_weights)
+        with tempfile.TemporaryDirectory() as folder:
+            images = settings.export_images or os.path.dirname(items.image_path(folder, 0))
+            if not settings.export_images:
+                items.write_drive(folder)
+            pixels = read_images(images, form, 16)
+            all_forms = (model, height) == (base, SIZES[0][0])
+            sizes = exported.write_models(folder, network, pixels, all_forms)
+            versions = exported.VERSIONS + (exported.FORM_VERSIONS if all_forms else ())
+            arguments = model, height, width, settings.export_weights, folder
+            measured, _ = _measured(settings, "exported", versions, arguments, times=4)
+            result += rows("export", what, "ms", measured, per=1000)
+            trials = [checks.as_input(form, each) for each in pixels[::4]]
+            wanted = [checks.expected(network, form, image) for image in trials]
+            for version in versions:
+                moved = checks.compare(exported.predictor(version, network, folder, 0), form, trials, wanted)
+                result.append(Row("export", what, version, "change of depth", *[moved.abs_rel] * 3, None))
+            for name, size in sizes.items():
+                result.append(Row("export", what, f"{name} file", "MB", *[size / 1e6] * 3, None))
     return result
 
 
@@ -177,4 +211,4 @@ def _scores_of(count):
 
 
 PARTS = {"cost": cost, "start_up": start_up, "growth": growth, "ground_truth": ground_truth, "loader": loader,
-         "inference": inference, "step": step}  # fmt: skip
+         "inference": inference, "export": export, "step": step}  # fmt: skip

@@ -95,3 +95,20 @@ def test_plain_and_fast_read_the_same_scan_alike(tmp_path):
     plain, fast = (projection.make(version, str(tmp_path))[0]() for version in projection.VERSIONS)
     assert (plain > 0).sum() > 5000
     np.testing.assert_array_equal(plain.astype(np.float32), fast)
+
+
+def test_exported_versions_give_what_torch_gives(tmp_path):
+    from benchmark import exported
+    from exporting import checks
+    from exporting.network import Form
+
+    network, form = exported.networks("lite-mono-tiny", 64, 96), Form((64, 96))
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 64, 96, 3), dtype=np.uint8)
+    sizes = exported.write_models(str(tmp_path), network, pixels)
+    assert sizes["int8"] < sizes["float16"] < sizes["float32"]
+    image = checks.as_input(form, pixels[0])
+    wanted = checks.expected(network, form, image)
+    for version in exported.VERSIONS:
+        found = exported.predictor(version, network, str(tmp_path), 1)(image.numpy())
+        exact = version in ("plain", "folded") or version.endswith("float32")
+        np.testing.assert_allclose(found, wanted, rtol=1e-4 if exact else 0.05, err_msg=version)

@@ -27,7 +27,7 @@ PRETRAINING = "lite-mono-pretrain-code"  # a folder of scripts: its modules impo
 
 def sources():
     """Return {module name: path} of the project without its tests; those of pre-training are named pretraining.x."""
-    skipped = {"tests", "tmp", "docs"}
+    skipped = {"tests", "tmp", "docs", "node_modules"}
     found = {}
     for path in ROOT.rglob("*.py"):
         parts = path.relative_to(ROOT).with_suffix("").parts
