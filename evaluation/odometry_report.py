@@ -68,7 +68,7 @@ def plot(name, predicted, truth=None):
     axes.set(xlabel=f"x{unit}", ylabel=f"z{unit}", title=title)
     axes.axis("equal")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside lower center", fontsize="small")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
