@@ -89,6 +89,8 @@ class Trainer:
     def _wrap(self):
         network, losses = self.network, compute_losses
         if self.opt.compile:
+            if self.device.type == "cpu":
+                log.warning("--compile on a CPU: the first step takes minutes, on all cores")
             network.compile()
             losses = torch.compile(compute_losses)
         return self.processes.parallel(network, self.device), losses
@@ -105,10 +107,15 @@ class Trainer:
             (outputs, losses): the networks' outputs with the maps of `losses.compute_losses`, and the named terms.
         """
         inputs = self.prepare(inputs)
-        with self.precision.autocast():
-            outputs = self.wrapped(inputs)
-        maps, losses = self.compute_losses(inputs, outputs, self.objective)
+        with self._as_it_is(short=len(inputs["color", 0, 0]) < self.opt.batch_size):
+            with self.precision.autocast():
+                outputs = self.wrapped(inputs)
+            maps, losses = self.compute_losses(inputs, outputs, self.objective)
         return {**outputs, **maps}, losses
+
+    def _as_it_is(self, short=True):
+        """Return a context in which nothing compiled runs: for short batches and validation it is not made anew."""
+        return torch.compiler.set_stance("force_eager") if self.opt.compile and short else contextlib.nullcontext()
 
     def prepare(self, batch):
         """Move a batch to the device, and do there what its items have left to it; a prepared one passes through."""
@@ -275,7 +282,7 @@ class Trainer:
     def _validate(self):
         if not len(self.data.val_set):
             return {}
-        with self._not_finite_as_one_line():
+        with self._not_finite_as_one_line(), self._as_it_is():
             results, shown = validate(
                 self.network,
                 self.data.validation(),

@@ -77,7 +77,7 @@ class Count(TorchDispatchMode):
             moved = sum(each.numel() * each.element_size() for each in read + outs if each.is_cuda)
             self.operations, self.bytes = self.operations + 1, self.bytes + moved
             self.places[place()] += moved
-            if any(each.dtype is torch.float64 for each in ins + outs):
+            if any(each.dtype is torch.float64 and each.numel() > 1 for each in ins + outs):  # not the scaler's scale
                 self.double[place()] += 1
         return outs_tree
 

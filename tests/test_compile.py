@@ -1,0 +1,72 @@
+"""torch.compile of the training step: a graph for the networks and one for the loss, made once, equal to eager."""
+
+import copy
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from cpu import SWITCH
+from tests.short_runs import options
+from trainer import Trainer
+
+SIZE = (32, 64)
+VARIANTS = {
+    "default": (),
+    "stereo": ("--use_stereo",),
+    "mask": ("--predictive_mask", "--disable_automasking"),
+    "v1_multiscale": ("--v1_multiscale",),
+    "posecnn": ("--pose_model_type", "posecnn"),
+    "shared": ("--pose_model_type", "shared"),
+    "one scale": ("--scales", "0"),
+}
+
+
+def batch(count, sources, scales, seed):
+    """A batch of smooth moving pictures, as the data sets make it."""
+    generator, (height, width) = torch.Generator().manual_seed(seed), SIZE
+    picture = torch.rand(count, 3, height, width + 32, generator=generator)
+    picture = torch.nn.functional.avg_pool2d(picture, 9, 1, 4)
+    inputs = {}
+    for frame, start in zip((0, *sources), (8, 4, 12, 16), strict=False):
+        full = picture[..., start : start + width].contiguous()
+        inputs["color_aug", frame, 0] = full
+        for scale in range(3):
+            inputs["color", frame, scale] = torch.nn.functional.avg_pool2d(full, 2**scale)
+    for scale in range(3):
+        K = torch.tensor([[0.58 * width, 0, width / 2, 0], [0, 1.92 * height, height / 2, 0]]) / 2**scale
+        K = torch.cat((K, torch.eye(4)[2:])).expand(count, 4, 4)
+        inputs["K", scale], inputs["inv_K", scale] = K.contiguous(), torch.linalg.inv(K)
+    inputs["stereo_T"] = torch.eye(4).repeat(count, 1, 1)
+    inputs["stereo_T"][:, 0, 3] = 0.1
+    return inputs
+
+
+@pytest.mark.parametrize("flags", VARIANTS.values(), ids=VARIANTS)
+def test_compiled_steps_are_two_graphs_that_are_made_once_and_equal_eager(flags, monkeypatch):
+    backend = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda *args, **more: backend(*args, **(more | {"backend": "aot_eager"})))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: setattr(
+        self, "_compiled_call_impl", backend(self._call_impl, backend="aot_eager")))  # fmt: skip
+    monkeypatch.setenv(SWITCH, "1")  # eager as on a GPU
+    torch._dynamo.reset()
+    counters.clear()
+    words = ("--weights_init", "scratch", "--model", "lite-mono-tiny", "--height", SIZE[0], "--width", SIZE[1],
+             "--no_cuda", "--batch_size", 3, "--drop_path", 0, *flags)  # fmt: skip
+    eager, compiled = Trainer(options(*words)), Trainer(options(*words, "--compile"))
+    compiled.network.load_state_dict(copy.deepcopy(eager.network.state_dict()))
+    results = []
+    for trainer in (eager, compiled):
+        trainer.network.train()
+        torch.manual_seed(0)
+        _, losses = trainer.process_batch(batch(3, trainer.network.sources, trainer.opt.scales, 0))
+        losses["loss"].backward()
+        results.append((losses["loss"].item(), [p.grad for p in trainer.network.parameters() if p.grad is not None]))
+    (loss, gradients), (other, others) = results
+    assert other == pytest.approx(loss, rel=1e-5)
+    mine, theirs = (torch.cat([each.flatten() for each in every]) for every in (gradients, others))
+    assert (mine - theirs).norm() <= 1e-3 * mine.norm()
+    assert counters["stats"]["unique_graphs"] == 2 and not counters["graph_break"], counters
+    for count in (3, 2, 3):  # a batch with bad samples is a short one
+        compiled.process_batch(batch(count, compiled.network.sources, compiled.opt.scales, count))
+    assert counters["stats"]["unique_graphs"] == 2 and not counters["graph_break"], counters
