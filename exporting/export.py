@@ -156,7 +156,8 @@ def _made(opt, module, form, about, pixels, trials, wanted):
 
 
 def _told(found, trials, what):
-    print(f"checked against torch on {len(trials)} images: {what}: relative difference {found.relative:.1e}")
+    count = "1 image" if len(trials) == 1 else f"{len(trials)} images"
+    print(f"checked against torch on {count}: {what}: relative difference {found.relative:.1e}")
 
 
 def _row(name, content, run, form, images, wanted):
