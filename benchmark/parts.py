@@ -29,9 +29,7 @@ def loader(settings):
 def _measured(settings, job, versions, arguments, times=1):
     """Return ({version: [seconds]}, {version: [answers]}) of a job of `benchmark`, the versions taken in turn."""
     with contextlib.ExitStack() as stack:
-        workers = {
-            each: stack.enter_context(Worker(f"benchmark.{job}", each, arguments, times)) for each in versions
-        }
+        workers = {each: stack.enter_context(Worker(f"benchmark.{job}", each, arguments, times)) for each in versions}
         runs = {version: worker.run for version, worker in workers.items()}
         seconds = in_turn(runs, settings.rounds, settings.warm_up)
         return seconds, {version: worker.answers[-settings.rounds :] for version, worker in workers.items()}
@@ -41,8 +39,18 @@ def step(settings):
     """Seconds and peak memory of a training step."""
     from benchmark.training_step import VERSIONS
 
+    return _steps(settings, [version for version in VERSIONS if "compiled" not in version or settings.compile])
+
+
+def ablation(settings):
+    """The training step on a CPU without each of its fast ways (see cpu/__init__.py), and without all of them."""
+    from benchmark.training_step import ABLATION
+
+    return _steps(settings, ABLATION)
+
+
+def _steps(settings, versions):
     what = f"{settings.model} 640x192, batch {settings.batch}"
-    versions = [version for version in VERSIONS if "compiled" not in version or settings.compile]
     arguments = settings.model, settings.batch, 192, 640, settings.no_cuda
     seconds, answers = _measured(settings, "training_step", versions, arguments)
     result = rows("step", what, "s", seconds)
@@ -50,7 +58,7 @@ def step(settings):
     result += rows("step", what, "s of CPU", worked)
     peaks = {version: given[-1]["peak_gb"] for version, given in answers.items()}
     for version, peak in peaks.items():
-        gain = None if version == "plain" else peaks["plain"] / peak
+        gain = None if version == versions[0] else peaks[versions[0]] / peak
         result.append(Row("step", what, version, "GB peak", peak, peak, peak, gain))
     return result
 
@@ -211,4 +219,4 @@ def _scores_of(count):
 
 
 PARTS = {"cost": cost, "start_up": start_up, "growth": growth, "ground_truth": ground_truth, "loader": loader,
-         "inference": inference, "export": export, "step": step}  # fmt: skip
+         "inference": inference, "export": export, "step": step, "ablation": ablation}  # fmt: skip

@@ -1,5 +1,10 @@
-"""The job of `benchmark.worker` that takes training steps: plain, fast, in bf16, compiled."""
+"""The job of `benchmark.worker` that takes training steps: plain, fast, in bf16, compiled, without one fast way."""
 
+import os
+
+from cpu import SWITCH, WAYS
+
+ABLATION = ("fast", *(f"fast without {way}" for way in (*WAYS, "all")))
 VERSIONS = ("plain", "fast", "fast bf16", "fast compiled", "fast bf16 compiled")
 
 
@@ -35,6 +40,8 @@ def make(version, model, batch, height, width, no_cuda):
     from training.model import DepthAndMotion
     from training.run.precision import Precision, choose_device, set_up
 
+    if "without" in version:
+        os.environ[SWITCH] = version.split()[-1].replace("all", "1")
     device = choose_device(no_cuda)
     torch.manual_seed(0)
     opt = LiteMonoOptions().parse(["--model", model, "--height", str(height), "--width", str(width),
