@@ -24,7 +24,11 @@ def main(argv=None):
     opt = LiteMonoOptions("evaluate_depth.py").parse(argv)
     for flag, endings in (("csv", (".csv", ".tsv")), ("json", (".json",))):
         files.refuse_as_output(getattr(opt, flag), endings, f"--{flag}")
-    files.refuse_same(("--csv", opt.csv), ("--json", opt.json))
+    files.refuse_same(("--csv", opt.csv), ("--json", opt.json), ("--report", opt.report))
+    if opt.report or opt.plots:
+        from reports import evaluation_page
+
+        evaluation_page.prepare(opt)
     evaluations = evaluate(opt, tell=print)
     print("".join(f"{line}\n" for line in report.lines(evaluations)), end="")
     if opt.csv:
@@ -33,6 +37,8 @@ def main(argv=None):
     if opt.json:
         report.write_json(opt.json, evaluations, as_list=opt.all or len(evaluations) > 1)
         print(f"summary written to {opt.json}")
+    if opt.report or opt.plots:
+        evaluation_page.write(opt, evaluations, tell=print)
     return 0
 
 

@@ -33,6 +33,7 @@ FREE_ON_RESUME = (
     "make3d_interpolation",
     "eval_split", "disable_median_scaling", "pred_depth_scale_factor", "ext_disp_to_eval",
     "post_process", "save_pred_disps", "no_eval", "eval_out_dir", "csv", "json", "all",
+    "report", "plots",
 )  # fmt: skip
 
 
@@ -187,6 +188,8 @@ def _logging_options(parser):
     Parser.flag(group, "check_data", help="verify data_path against the split and stop")
     group.add_argument("--check_decode", default="sample", choices=("none", "sample", "all"),
                        help="images that --check_data decodes")  # fmt: skip
+    group.add_argument("--report", nargs="?", const=True, metavar="FILE",
+                       help="write a page about the run at its end; without a name, its report.html")  # fmt: skip
     Parser.flag(group, "profile", default=True, help="say parameters and multiply-adds once")
 
 
@@ -211,6 +214,7 @@ def _evaluation_options(parser):
                                           "distance, image row and nearness to depth edges")  # fmt: skip
     group.add_argument("--csv", metavar="FILE", help="write the metrics of every image")
     group.add_argument("--json", metavar="FILE", help="write the summary")
+    group.add_argument("--plots", metavar="DIR", help="write charts and examples as PNG and PDF; implies --statistics")
     Parser.flag(group, "all", help="evaluate every weights_<epoch> below each folder, and mark the best")
 
 
@@ -221,7 +225,7 @@ ABOUT = {
 # What evaluate_depth.py shows besides the group of its own.
 SHARED_WITH_EVALUATION = (
     "help", "data_path", "dataset", "png", "num_workers", "model", "dilations", "no_cuda", "device",
-    "load_weights_folder", "min_depth", "max_depth", "batch_size", "profile",
+    "load_weights_folder", "min_depth", "max_depth", "batch_size", "profile", "report",
 )  # fmt: skip
 
 
@@ -253,6 +257,8 @@ class LiteMonoOptions:
             dataset.choices = (*DATASETS, "make3d")
             dataset.help = "kitti and what is laid out like it, or make3d"
             weights.help = "weights folders or published names; several are compared in one table"
+            report = next(action for action in self.parser._actions if action.dest == "report")
+            report.nargs, report.help = None, "write a page with tables, charts and pictures; implies --statistics"
             model = next(action for action in self.parser._actions if action.dest == "model")
             model.help += "; without, what the weights are"
 

@@ -20,6 +20,10 @@ def main(argv=None):
         from datasets.check import check_data
 
         return check_data(opt)
+    if opt.report:
+        from reports.after_training import check
+
+        check(opt)
     opt.load_weights_folder = weights_folder(opt.load_weights_folder)
     opt.mypretrain = pretrained_encoder(opt.mypretrain)
     from trainer import Trainer
@@ -31,12 +35,17 @@ def main(argv=None):
     find_split(opt)  # before the pose network's weights are fetched
     try:
         with one_line():
-            Trainer(opt).train()
+            trainer = Trainer(opt)
+            trainer.train()
     except Interrupted as stop:
         print(stop)
         return stop.exit_code
     finally:
         distributed.stop()
+    if opt.report and trainer.processes.is_first:
+        from reports.after_training import write
+
+        write(opt, trainer.run.path)
     return 0
 
 

@@ -273,7 +273,7 @@ class Trainer:
             self.alarms.check_loading(self.step, self.log.clock.rates()[1])
         if self.step % self.opt.log_frequency == 0 or self.step == 1:
             rates = {f"learning_rate/{name}": rate for name, rate in self.optimisation.rates().items()}
-            speed = {"images_per_second": self.log.clock.rates()[0]}
+            speed = dict(zip(("images_per_second", "waiting"), self.log.clock.rates()[:2], strict=True))
             self.log.scalars("train", self.step, losses | rates | speed)
             self.log.pictures("train", self.step, inputs, outputs, self.objective.sources, self.objective.scales)
         force = self.step_in_epoch in (1, self.data.steps_per_epoch)

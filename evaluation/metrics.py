@@ -85,8 +85,8 @@ def garg_window(height, width):
     return *(int(part * height) for part in _GARG_ROWS), *(int(part * width) for part in _GARG_COLUMNS)
 
 
-def _counted(gt, protocol):
-    """Flat indices of the pixels that count, in row order."""
+def counted(gt, protocol):
+    """Return the flat indices of the pixels of a depth map (H, W) that count, in row order."""
     top, bottom, left, right = garg_window(*gt.shape) if protocol.garg_crop else (0, gt.shape[0], 0, gt.shape[1])
     window = gt[top:bottom, left:right]
     rows, columns = np.nonzero((window > protocol.min_gt) & (window < protocol.max_gt))
@@ -95,7 +95,7 @@ def _counted(gt, protocol):
 
 def has_ground_truth(gt, protocol):
     """Whether any pixel of a depth map counts."""
-    return len(_counted(gt, protocol)) > 0
+    return len(counted(gt, protocol)) > 0
 
 
 def evaluate_image(gt, disparity, protocol, with_bands=False):
@@ -115,7 +115,7 @@ def evaluate_image(gt, disparity, protocol, with_bands=False):
     """
     import cv2
 
-    where = _counted(gt, protocol)
+    where = counted(gt, protocol)
     if not len(where):
         return ImageResult((np.nan,) * len(METRICS), np.nan, 0)
     height, width = gt.shape

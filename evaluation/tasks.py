@@ -5,11 +5,15 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from datasets.splits import IMPROVED_SPLITS, resolve_split
+import numpy as np
+
+from datasets.splits import IMPROVED_SPLITS, parse_line, resolve_split
 from evaluation import METRICS, ground_truth, make3d, presence
 from evaluation.metrics import STEREO_SCALE, Protocol, evaluate_images, has_ground_truth
+from kitti_utils import CAMERAS, frame_path
 from system.errors import UserError
 
+LOOK_SIZE = 320, 640  # height and width of Make3D's middle in pictures
 
 class Task(NamedTuple):
     """What all weights of one evaluation share.
@@ -17,7 +21,8 @@ class Task(NamedTuple):
     name: for file names and summaries. columns, lines: what names the images in a CSV, each line its words.
     metrics: names of the numbers. protocol: how predictions meet ground truth. images: function (height, width) ->
     function index -> (3, height, width) float32 tensor in [0, 1]. score: function of the disparities, in order ->
-    iterator of `ImageResult`; ground truth is made, if need be, when it is first called.
+    iterator of `ImageResult`; ground truth is made, if need be, when it is first called. look: function index -> (the
+    photograph as (h, w, 3) uint8, or None where it is not at hand, true depth (H, W), 0 where unknown), for pictures.
     """
 
     name: str
@@ -27,6 +32,7 @@ class Task(NamedTuple):
     protocol: Protocol
     images: Callable
     score: Callable
+    look: Callable
 
 
 def task_for(opt, tell=None):
@@ -71,7 +77,14 @@ def kitti_task(opt, tell):
     def score(disparities):
         return evaluate_images(truths(), disparities, protocol, with_bands=opt.statistics)
 
-    return Task(split.name, ("folder", "frame", "side"), lines, METRICS, protocol, images, score)
+    def look(index):
+        from datasets.images import read_rgb
+
+        line = parse_line(lines[index])
+        path = frame_path(opt.data_path, line.folder, CAMERAS[line.side], line.frame, ".png" if opt.png else ".jpg")
+        return np.asarray(read_rgb(path)) if os.path.exists(path) else None, truths()[index]
+
+    return Task(split.name, ("folder", "frame", "side"), lines, METRICS, protocol, images, score, look)
 
 
 def _ground_truth(opt, split, lines, protocol, tell):
@@ -101,5 +114,9 @@ def make3d_task(opt):
     def score(disparities):
         return make3d.evaluate_images(pairs, disparities, protocol)
 
+    def look(index):
+        middle = make3d.read_middle(pairs[index].image, *LOOK_SIZE)
+        return np.rint(255 * middle.transpose(1, 2, 0)).astype(np.uint8), make3d.read_depth(pairs[index].laser)
+
     names = [pair.name for pair in pairs]
-    return Task("make3d", ("image",), names, make3d.METRICS, protocol, images, score)
+    return Task("make3d", ("image",), names, make3d.METRICS, protocol, images, score, look)

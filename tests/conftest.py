@@ -1,6 +1,7 @@
 """What several tests share: real frames where they are at hand, a tiny drive, reference figures, short runs."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
 
@@ -88,3 +90,17 @@ def three_classes(tmp_path_factory):
     from tests.shapes_and_textures import CLASSES, write_folder
 
     return write_folder(tmp_path_factory.mktemp("three"), train=4, val=2, classes=CLASSES[:3], size=40)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium with a made-up camera."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"no browser among {', '.join(BROWSERS)}: install Debian's chromium")
+    with playwright.sync_playwright() as driver:
+        flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        opened = driver.chromium.launch(executable_path=program, args=flags)
+        yield opened
+        opened.close()
