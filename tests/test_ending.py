@@ -123,6 +123,12 @@ def test_few_file_handles_are_named(synthetic_drive, tmp_path):
     assert code == 2 and len(lines) == 1 and "too many open files" in lines[0] and "ulimit -n" in lines[0], lines
 
 
+def test_a_worker_without_file_handles_ends_the_run(synthetic_drive, tmp_path):
+    """Its threads cannot hand a batch over: training would wait for it for ever."""
+    code, lines = train(*arguments(synthetic_drive, tmp_path, "--num_workers", 2), limits="ulimit -n 50;").end()
+    assert code == 2 and len(lines) == 1 and "ulimit -n" in lines[0], lines
+
+
 def test_a_limit_to_the_size_of_files_is_named(synthetic_drive, tmp_path):
     code, lines = train(*arguments(synthetic_drive, tmp_path, "--max_steps", 1), limits="ulimit -f 200;").end()
     assert code == 2 and len(lines) == 1 and "ulimit -f" in lines[0], lines

@@ -76,9 +76,10 @@ def outside_cause(error, where, processes):
         return UserError(
             "the GPU's memory is full", where, "lower --batch_size and accumulate more batches, or --amp bf16"
         )
-    if "too many open files" in lower or "ancdata" in lower:
+    if "too many open files" in lower or "ancdata" in lower or f"exit code {errno.EMFILE}." in lower:
         return UserError("too many open files", where, "raise the limit (ulimit -n) or lower --num_workers")
-    if "dataloader worker" in lower and any(word in lower for word in _SHARED_MEMORY) or "/torch_" in lower:
+    words = (*_SHARED_MEMORY, f"exit code {errno.ENOSPC}.")
+    if "dataloader worker" in lower and any(word in lower for word in words) or "/torch_" in lower:
         fix = "enlarge /dev/shm (docker run --shm-size=8g) or lower --num_workers, and continue with --resume"
         return UserError("the shared memory of the processes that load data is full", f"{where}: /dev/shm", fix)
     if "dataloader worker" in lower:
@@ -98,7 +99,7 @@ def outside_cause(error, where, processes):
 
 def _loader_died(where, said):
     return UserError("a process that loads data has died", f"{where}: {said or 'it ended in the middle of a batch'}",
-                     "memory may be short: lower --num_workers, and continue with --resume")  # fmt: skip
+                     "memory or file handles (ulimit -n) may be short: lower --num_workers, and continue with --resume")  # fmt: skip
 
 
 def is_lost_peer(error):

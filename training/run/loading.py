@@ -1,9 +1,12 @@
 """Batches in a repeatable order: shuffled by seed and epoch, shared between processes, resumable inside an epoch."""
 
 import contextlib
+import errno
 import logging
-import multiprocessing
+import multiprocessing.queues
+import os
 import signal
+import sys
 import time
 import warnings
 
@@ -136,6 +139,19 @@ def _quiet_worker(_):
     torch.set_num_threads(1)
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
+    # The threads that hand batches over would print a call stack, drop the batch, and let training wait for ever.
+    sys.excepthook = lambda kind, error, trace: _give_up(error)
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(lambda error, batch: _give_up(error))
+
+
+def _give_up(error):
+    """End this process; its exit code is the error number of the cause, which `failures.outside_cause` reads."""
+    number = getattr(error, "errno", None)
+    if number is None:
+        said = str(error).lower()
+        numbers = {"too many open files": errno.EMFILE, "no space left": errno.ENOSPC, "memory": errno.ENOMEM}
+        number = next((each for text, each in numbers.items() if text in said), 1)
+    os._exit(number)
 
 
 @contextlib.contextmanager
