@@ -98,8 +98,9 @@ def outside_cause(error, where, processes):
 
 
 def _loader_died(where, said):
-    return UserError("a process that loads data has died", f"{where}: {said or 'it ended in the middle of a batch'}",
-                     "memory or file handles (ulimit -n) may be short: lower --num_workers, and continue with --resume")  # fmt: skip
+    fix = "memory or file handles (ulimit -n) may be short: lower --num_workers, and continue with --resume"
+    said = said or "it ended in the middle of a batch"
+    return UserError("a process that loads data has died", f"{where}: {said}", fix)
 
 
 def is_lost_peer(error):
