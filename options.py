@@ -31,7 +31,7 @@ FREE_ON_RESUME = (
     "save_start", "save_steps", "keep_states", "resume", "val_steps", "best_metric", "on_bad_sample", "check_data",
     "check_decode", "profile", "device", "eval_mono", "eval_stereo", "alignment", "statistics",
     "make3d_interpolation",
-    "eval_split", "disable_median_scaling", "pred_depth_scale_factor", "ext_disp_to_eval",
+    "eval_split", "disable_median_scaling", "pred_depth_scale_factor", "metric", "ext_disp_to_eval",
     "post_process", "save_pred_disps", "no_eval", "eval_out_dir", "csv", "json", "all",
     "report", "plots",
 )  # fmt: skip
@@ -203,6 +203,8 @@ def _evaluation_options(parser):
                             "the least-squares scale of depth, scale and shift of disparity, or none")  # fmt: skip
     Parser.flag(group, "disable_median_scaling", help="the same as --alignment none")
     group.add_argument("--pred_depth_scale_factor", type=float, default=1.0, help="multiplies predicted depth")
+    Parser.flag(group, "metric", help="evaluate metres, by the factor that calibrate_scale.py stored with the weights; "
+                                      "no scaling to the ground truth")  # fmt: skip
     group.add_argument("--ext_disp_to_eval", help=".npy of scaled disparities to evaluate instead of a network")
     Parser.flag(group, "post_process", help="merge the predictions for the image and its mirror image")
     Parser.flag(group, "save_pred_disps", help="write the scaled disparities as .npy")

@@ -157,8 +157,15 @@ def contradictions(opt):
         yield "bands of depth are KITTI's", "--statistics with --dataset make3d", "drop one"
     if opt.eval_stereo and opt.eval_mono:
         yield "two ways to evaluate", "--eval_mono and --eval_stereo", "drop one"
-    if opt.alignment and opt.alignment != "none" and (opt.eval_stereo or opt.disable_median_scaling):
-        other = "--eval_stereo" if opt.eval_stereo else "--disable_median_scaling"
+    if opt.metric:
+        for flag in ("ext_disp_to_eval", "eval_stereo", "eval_mono"):
+            if getattr(opt, flag):
+                yield "--metric is a scale of weights, for no other scaling", f"--metric with --{flag}", "drop one"
+        if opt.pred_depth_scale_factor != 1:
+            yield "two scales", "--metric and --pred_depth_scale_factor", "drop one"
+    others = [flag for flag in ("eval_stereo", "disable_median_scaling", "metric") if getattr(opt, flag)]
+    if opt.alignment and opt.alignment != "none" and others:
+        other = f"--{others[0]}"
         yield "depth is to be scaled and not to be scaled", f"--alignment {opt.alignment} with {other}", "drop one"
 
 

@@ -14,7 +14,7 @@ def network_disparities(opt, folder, task, tell=None):
     from inference.predictor import Predictor
 
     device = choose_device(opt.no_cuda, opt.device)
-    predictor = Predictor(folder, opt.model, device, dilations=opt.dilations)
+    predictor = Predictor(folder, opt.model, device, dilations=opt.dilations, metric=opt.metric)
     network = predictor.network
     cost = network_cost(network.encoder, network.decoder, predictor.height, predictor.width)
     if tell:
@@ -28,6 +28,10 @@ def network_disparities(opt, folder, task, tell=None):
         "parameters": cost.encoder_parameters + cost.decoder_parameters,
         "multiply_adds": cost.multiply_adds,
     }
+    if opt.metric:
+        about["metric_scale"] = predictor.metric_scale._asdict()
+        if tell:
+            tell(f"depth in metres: {predictor.metric_scale.factor:.4g} to a unit ({predictor.metric_scale.method})")
     return _predictions(opt, predictor, task, quiet=tell is None), about
 
 
@@ -40,10 +44,11 @@ def _predictions(opt, predictor, task, quiet):
     image = task.images(predictor.height, predictor.width)
     images = map_in_order(image, range(len(task.lines)), opt.num_workers)
     run = predictor.predict_post_processed if opt.post_process else predictor.predict
+    unit = np.float32(predictor.metric_scale.factor if predictor.metric_scale else 1)
     with Progress("predicting", len(task.lines), "images", quiet) as progress:
         for batch in batched(images, opt.batch_size):
             scaled, _ = disp_to_depth(run(torch.stack(batch)), *_depth_range(opt, predictor.network))
-            yield from scaled[:, 0].float().cpu().numpy()
+            yield from scaled[:, 0].float().cpu().numpy() / unit
             progress.advance(len(batch))
 
 

@@ -46,7 +46,8 @@ def task_for(opt, tell=None):
 
 def _settings(opt):
     """The fields of `Protocol` that options decide."""
-    alignment = opt.alignment or ("none" if opt.eval_stereo or opt.disable_median_scaling else "median")
+    unscaled = opt.eval_stereo or opt.disable_median_scaling or opt.metric
+    alignment = opt.alignment or ("none" if unscaled else "median")
     scale = opt.pred_depth_scale_factor
     if opt.eval_stereo and scale == 1:
         scale = STEREO_SCALE

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from inference.colour import colour_disparity
+from inference.colour import DEFAULT_MAP, colour_disparity
 from inference.jobs import DEPTH_MARK, OUTPUT_MARK
 from system import files
 from system.errors import UserError
@@ -12,7 +12,10 @@ from system.errors import UserError
 DEPTH_PNG_UNITS = 256  # per metre, as in KITTI's depth maps
 
 
-def predict_files(jobs, predictor, save_depth=False, save_depth_png=False, scale=1.0, batch_size=1, quiet=False):
+def predict_files(
+    jobs, predictor, save_depth=False, save_depth_png=False, scale=1.0, batch_size=1, quiet=False,
+    colour_map=DEFAULT_MAP, limits=None,
+):  # fmt: skip
     """Predict every job's image and write its outputs, each file whole or not at all.
 
     Args:
@@ -23,6 +26,7 @@ def predict_files(jobs, predictor, save_depth=False, save_depth_png=False, scale
         scale: multiplies the depth of these two.
         batch_size: images that go through the network together.
         quiet: no progress.
+        colour_map, limits: of the pictures, limits are (nearest, farthest) depth times `scale`.
 
     Returns:
         The smallest number of different values in a depth PNG; None where none was written.
@@ -39,7 +43,8 @@ def predict_files(jobs, predictor, save_depth=False, save_depth_png=False, scale
 
     def write(predicted):
         job, (width, height), disparity = predicted
-        return write_outputs(job.output, disparity, height, width, save_depth, save_depth_png, scale)
+        kinds = save_depth, save_depth_png
+        return write_outputs(job.output, disparity, height, width, *kinds, scale, colour_map, limits)
 
     def predicted():
         for batch in batched(map_in_order(read, jobs), batch_size):
@@ -114,14 +119,17 @@ def network_values(image, height, width):
     return values.astype(np.float32) / np.float32(255)
 
 
-def write_outputs(output, disparity, height, width, save_depth=False, save_depth_png=False, scale=1.0):
+def write_outputs(
+    output, disparity, height, width, save_depth=False, save_depth_png=False, scale=1.0,
+    colour_map=DEFAULT_MAP, limits=None,
+):  # fmt: skip
     """Write the outputs of one image.
 
     Args:
         output: path without endings.
         disparity: (1, 1, H, W) float32 scaled disparity in 1/metres.
         height, width: of the image that it was made from.
-        save_depth, save_depth_png, scale: as `predict_files`.
+        save_depth, save_depth_png, scale, colour_map, limits: as `predict_files`.
 
     Returns:
         The number of different values in the depth PNG, None without one.
@@ -130,7 +138,9 @@ def write_outputs(output, disparity, height, width, save_depth=False, save_depth
 
     files.write_npy(f"{output}{OUTPUT_MARK}.npy", disparity)
     native = enlarge(disparity[0, 0], height, width)
-    files.write_image(f"{output}{OUTPUT_MARK}.jpeg", Image.fromarray(colour_disparity(native)), quality=95)
+    ends = (scale / limits[1], scale / limits[0]) if limits else None
+    shown = colour_disparity(native, ends, colour_map)
+    files.write_image(f"{output}{OUTPUT_MARK}.jpeg", Image.fromarray(shown), quality=95)
     depth = scale / native
     if save_depth:
         files.write_npy(f"{output}{DEPTH_MARK}.npy", depth)

@@ -1,4 +1,4 @@
-"""Which images a prediction is about, and what their outputs are called. Free of torch."""
+"""Which images and videos a prediction is about, and what their outputs are called. Free of torch."""
 
 import collections
 import glob
@@ -10,18 +10,23 @@ from system.errors import UserError
 
 OUTPUT_MARK, DEPTH_MARK = "_disp", "_depth"  # what ends the names of our own pictures; never taken as input
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".3gp")
 
 
 class Job(NamedTuple):
-    """One image to predict: the file, and the path of its outputs without their endings."""
+    """One image or video to predict: the file, and the path of its outputs without their endings."""
 
     image: str
     output: str
 
 
+def is_video(path):
+    """Whether a file's name is a video's."""
+    return path.lower().endswith(VIDEOS)
+
+
 def find_jobs(paths, ext=None, is_list=False, output_dir=None):
-    """Return the `Job`s for images, folders, patterns such as frames/*.png, or list files.
+    """Return the `Job`s for images, videos, folders of images, patterns such as frames/*.png, or list files.
 
     A list file names one path a line, relative to the list's own folder. Images whose outputs would carry the same
     name keep their ending in it: a.jpg and a.png give a.jpg_disp.npy and a.png_disp.npy; with an output folder, images
@@ -45,19 +50,16 @@ def find_jobs(paths, ext=None, is_list=False, output_dir=None):
 def _found(path, ext):
     if os.path.isdir(path):
         return _in_folder(path, ext)
-    if path.lower().endswith(VIDEOS):
-        raise UserError("a video where an image is expected", path,
-                        "write its frames to a folder first: ffmpeg -i VIDEO FOLDER/%06d.jpg")  # fmt: skip
     if os.path.exists(path):
-        files.refuse_unless_regular(path, "give an image file")
+        files.refuse_unless_regular(path, "give an image or a video file")
         return [path]
     matching = sorted(glob.glob(path)) if glob.has_magic(path) else []
     images = [name for name in matching if os.path.isfile(name) and not _is_output(os.path.basename(name))]
     if images:
         return images
     if path.isdigit():
-        raise UserError("a camera's number where an image is expected", path, "save its frames to a folder first")
-    raise UserError("no such image or folder", path, "check --image_path")
+        raise UserError("a camera's number where an image is expected", path, f"give --camera {path}")
+    raise UserError("no such image, video or folder", path, "check --image_path")
 
 
 def _in_folder(folder, ext):

@@ -9,6 +9,7 @@ import torch
 
 from checkpointing.files import check_finite
 from checkpointing.folders import load_depth_network
+from checkpointing.metric_scale import read_metric_scale
 from checkpointing.published import weights_folder
 from cpu.allocator import keep_freed_memory
 from inference.images import enlarge, network_input, to_image
@@ -28,8 +29,10 @@ class Predictor:
         fast: use `inference.folded`; otherwise the networks as they are trained.
         dilations: three tuples that replace those stored with the weights.
         graphs: on a CUDA device, record one CUDA graph per input shape and replay it.
+        metric: give depth in metres, by the factor that calibrate_scale.py stored in the folder.
 
     Attributes:
+        metric_scale: the `MetricScale` that is applied, or None.
         height, width: of the images that the weights were trained with.
         network: the `checkpointing.folders.DepthNetwork` that was loaded.
 
@@ -37,12 +40,13 @@ class Predictor:
         system.errors.UserError: the folder or its files are missing, broken or of another model.
     """
 
-    def __init__(self, weights, model=None, device=None, fast=True, dilations=None, graphs=False):
+    def __init__(self, weights, model=None, device=None, fast=True, dilations=None, graphs=False, metric=False):
         self.device = device if isinstance(device, torch.device) else choose_device(name=device)
         if self.device.type == "cpu":
             keep_freed_memory()
         folder = weights_folder(weights)
         network = load_depth_network(folder, model, dilations=dilations)
+        self.metric_scale = read_metric_scale(folder) if metric else None
         check_finite(folder, network.encoder, network.decoder)
         if 0 not in network.decoder.scales:
             raise UserError("the weights predict no disparity at full size", folder, "train with scale 0 in --scales")
@@ -76,7 +80,7 @@ class Predictor:
         return torch.from_numpy(batch_post_process_disparity(left, right))[:, None]
 
     def scaled_disparity(self, images):
-        """Return scaled disparity, the inverse of depth in the weights' unit: (B, 1, H, W) float32 array.
+        """Return scaled disparity, the inverse of depth (metres with `metric`): (B, 1, H, W) float32 array.
 
         Args:
             images: as `predict`, or a numpy array.
@@ -86,6 +90,8 @@ class Predictor:
         """
         scaled, _ = disp_to_depth(self.predict(torch.as_tensor(images)), *self.network.depth_range)
         scaled = scaled.float().cpu().numpy()
+        if self.metric_scale:
+            scaled = scaled / np.float32(self.metric_scale.factor)
         if not np.isfinite(scaled).all():
             raise UserError("the predicted disparity is not finite", f"{self.model} weights", "choose other weights")
         return scaled
@@ -104,7 +110,7 @@ class Predictor:
         return enlarge(scaled[0, 0], image.height, image.width)
 
     def depth(self, image):
-        """Return depth (h, w) float32 at the image's own size, in the weights' unit: relative, unless they are metric.
+        """Return depth (h, w) float32 at the image's own size, in the weights' unit: relative, without `metric`.
 
         Args:
             image: as `disparity`.

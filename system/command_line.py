@@ -180,3 +180,41 @@ def _ending_signals():
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+class Noted:
+    """The first signal that asked to end, None so far; `raise_again` does what the signal asked for."""
+
+    signum = None
+
+    def __bool__(self):
+        return self.signum is not None
+
+    def raise_again(self):
+        """End as the signal wanted it, where there was one."""
+        if self.signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.signum is not None:
+            raise Stopped(128 + self.signum)
+
+
+@contextlib.contextmanager
+def noting_signals():
+    """Yield a `Noted` that SIGINT, SIGTERM and SIGHUP are written down in, for work that has to be brought to an end.
+
+    The caller looks at it now and then. Outside the main thread, and for signals that are ignored, nothing changes.
+    """
+    noted, before = Noted(), {}
+
+    def note(signum, frame):
+        noted.signum = noted.signum or signum
+
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        with contextlib.suppress(ValueError):
+            if signal.getsignal(signum) != signal.SIG_IGN:
+                before[signum] = signal.signal(signum, note)
+    try:
+        yield noted
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 ENTRIES = ("train", "evaluate_depth", "test_simple", "export_gt_depth", "prepare_kitti", "weights", "reproduce",
            "evaluate_pose", "export_onnx", "evaluate_robustness",
-           "prepare_frames", "report_run")  # fmt: skip
+           "prepare_frames", "report_run", "calibrate_scale")  # fmt: skip
 # The rooms from the bottom up, one floor each: a module imports from its own room and from rooms below, at the top of
 # the file or inside a function. Commands stand above all rooms.
 FLOORS = (
@@ -21,7 +21,7 @@ FLOORS = (
 )  # fmt: skip
 COMMANDS = {"train", "evaluate_depth", "test_simple", "export_gt_depth", "prepare_kitti", "weights", "reproduce",
             "hubconf", "evaluate_pose", "export_onnx", "evaluate_robustness",
-            "prepare_frames", "report_run"}  # fmt: skip
+            "prepare_frames", "report_run", "calibrate_scale"}  # fmt: skip
 PRETRAINING = "lite-mono-pretrain-code"  # a folder of scripts: its modules import each other by their bare names
 
 

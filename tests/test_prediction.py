@@ -346,7 +346,7 @@ def test_what_is_no_image_is_told_apart(weights, tmp_path, capsys):
     import os
 
     (tmp_path / "clip.mp4").write_bytes(b"x")
-    assert "ffmpeg" in refused(run(weights, tmp_path / "clip.mp4"), capsys)
+    assert "not a video" in refused(run(weights, tmp_path / "clip.mp4"), capsys)
     assert "camera" in refused(run(weights, "0"), capsys)
     os.mkfifo(tmp_path / "pipe.jpg")
     assert "pipe or device" in refused(run(weights, tmp_path / "pipe.jpg"), capsys)

@@ -17,11 +17,14 @@ class Video:
     """A video file. `frames` may be read once; `notices` then tells what was odd.
 
     Attributes:
-        path: the file; length: seconds as announced, None where it is not.
+        path: the file; length: seconds as announced, None where it is not, and rate: frames a second, once the first
+        frame has been read; endless: false, unlike a camera.
     """
 
+    endless = False
+
     def __init__(self, path):
-        self.path, self.notices, self.length = path, [], None
+        self.path, self.notices, self.length, self.rate = path, [], None, None
 
     def frames(self):
         """Yield (seconds since the first frame, (H, W, 3) uint8 RGB), upright as a player shows it.
@@ -38,6 +41,7 @@ class Video:
                 stream = container.streams.video[0]
                 stream.thread_type = "AUTO"
                 self.length = _seconds(stream, container, av)
+                self.rate = float(stream.average_rate) if stream.average_rate else None
                 for frame in container.decode(stream):
                     if first is None:
                         first = frame.time or 0.0
