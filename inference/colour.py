@@ -15,7 +15,6 @@ _LOW_PERCENTILE = 2  # of a video's frame: a single far pixel must not shake the
 _SAMPLING = 4  # every so manyth row and column is looked at for a video's range
 
 
-
 def check_colour_map(name):
     """Raise `UserError` unless matplotlib has a colour map of this name."""
     from matplotlib import colormaps
