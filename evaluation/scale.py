@@ -57,7 +57,8 @@ def by_map(predicted, truth):
     known = np.isfinite(truth) & (truth > 0)
     if known.sum() < LEAST_PIXELS:
         return np.nan
-    depth = 1 / cv2.resize(1 / predicted, truth.shape[::-1])
+    with np.errstate(divide="ignore"):
+        depth = 1 / cv2.resize(1 / predicted, truth.shape[::-1])
     return float(np.median(truth[known]) / np.median(depth[known]))
 
 
@@ -69,7 +70,8 @@ def by_camera_height(predicted, camera, metres, seed=0):
     """
     height, width = predicted.shape
     rows, columns = slice(int(ROAD_ROWS * height), None), slice(*(int(part * width) for part in ROAD_COLUMNS))
-    points = (predicted[..., None] * rays(camera))[rows, columns].reshape(-1, 3).astype(np.float64)
+    near = np.where(np.isfinite(predicted), predicted, 0)[rows, columns, None]
+    points = (near * rays(camera)[rows, columns]).reshape(-1, 3).astype(np.float64)
     rng = np.random.default_rng(seed)
     points = points[rng.permutation(len(points))[:ROAD_POINTS]]
     plane = _road(points, rng)

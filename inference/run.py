@@ -80,7 +80,7 @@ def _predictor(opt):
         opt.load_weights_folder, opt.model, device, dilations=opt.dilations, metric=opt.metric
     )
     if made.metric_scale:
-        log.info("depth is in metres: %.4g to a unit (%s)", made.metric_scale.factor, made.metric_scale.method)
+        print(f"depth in metres: {made.metric_scale.factor:.4g} to a unit ({made.metric_scale.method})")
     return made, device
 
 
