@@ -162,6 +162,19 @@ def _write_weights(folder, model):
     save_networks(folder, networks, 192, 640, False, encoder.dilations)
 
 
+def video(settings):
+    """Frames a second of a video with decoding, colouring and encoding, beside those of the network alone at batch 1."""
+    from benchmark import video_loop
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "drive.mp4")
+        _write_weights(folder, settings.model)
+        video_loop.write_video(path)
+        seconds, _ = _measured(settings, "video_loop", video_loop.VERSIONS, (folder, path, settings.no_cuda))
+    what = f"{settings.model} 640x192, batch 1, frames of 1242x375"
+    return rows("video", what, "frames/s", seconds, rate=video_loop.FRAMES)
+
+
 def growth(settings):
     """Seconds and memory of what a longer split costs before the first frame, and memory of scoring more images."""
     result = []
