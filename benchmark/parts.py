@@ -163,7 +163,7 @@ def _write_weights(folder, model):
 
 
 def video(settings):
-    """Frames a second of a video with decoding, colouring and encoding, beside those of the network alone at batch 1."""
+    """Frames a second of a video, decoded, coloured and encoded, beside those of the network alone at batch 1."""
     from benchmark import video_loop
 
     with tempfile.TemporaryDirectory() as folder:
@@ -232,4 +232,4 @@ def _scores_of(count):
 
 
 PARTS = {"cost": cost, "start_up": start_up, "growth": growth, "ground_truth": ground_truth, "loader": loader,
-         "inference": inference, "export": export, "step": step, "ablation": ablation}  # fmt: skip
+         "inference": inference, "export": export, "video": video, "step": step, "ablation": ablation}  # fmt: skip
