@@ -11,7 +11,8 @@ LEFT, RIGHT, TOP, BOTTOM = 48, 18, 10, 38  # margins
 MOST_POINTS = 300  # of a line; more are averaged in groups
 MOST_MARKS = 40  # lines of at most this many points show them
 MOST_LABELS = 6  # along the x axis
-LABEL_LETTERS = 60  # of all labels below bars together
+LABEL_LETTERS = 50  # of all labels below bars together, with the gaps between them
+LEAST_LETTERS = 12  # of a label that had to be cut
 
 
 class Series(NamedTuple):
@@ -67,10 +68,11 @@ def number_text(value):
 
 def labels_of(chart):
     """Return [(number, label)] of the categories that are labelled, each short enough to stand beside the next."""
-    every = math.ceil(len(chart.categories) / MOST_LABELS)
-    shown = list(enumerate(chart.categories))[::every]
-    longest = LABEL_LETTERS // len(shown)
-    return [(number, text if len(text) <= longest else f"{text[: longest - 1]}…") for number, text in shown]
+    count = len(chart.categories)
+    longest = max(LEAST_LETTERS, LABEL_LETTERS // count - 1)
+    texts = [text if len(text) <= longest else f"{text[: longest - 1]}…" for text in chart.categories]
+    every = math.ceil(count / max(1, LABEL_LETTERS // (max(map(len, texts)) + 1)))
+    return list(enumerate(texts))[::every]
 
 
 def drawing(chart):

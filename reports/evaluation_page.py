@@ -13,7 +13,7 @@ from reports.run_files import facts_about, read_json
 from system.errors import UserError
 
 OF_A_KIND = 3  # images shown of the best, the middle and the worst
-MOST_PICTURED = 6  # weights whose pictures a page holds: the first ones, and the best
+MOST_PICTURED = 6  # weights that charts and pictures show
 HIGHER_IS_BETTER = ("a1", "a2", "a3")
 ALIGNMENTS = {
     "median": "each prediction multiplied by the ratio of the medians",
@@ -43,8 +43,10 @@ def write(opt, evaluations, tell):
         tell: print, or what is called like it.
     """
     report, folder = opt.report, opt.plots
-    charts = charts_of(evaluations)
     pictured = _pictured(evaluations)
+    charts = charts_of(pictured)
+    if len(evaluations) > 1 and "statistics" in evaluations[0].summary:
+        charts.insert(0, comparison_chart(evaluations))
     chosen = chosen_images(best(evaluations).results)
     rows = _picture_rows(opt, evaluations, pictured, chosen, as_addresses=report is not None, keep=folder is not None)
     if report:
@@ -80,7 +82,6 @@ def protocol_text(protocol):
 
 def charts_of(evaluations):
     """Return the `Chart`s of evaluations: errors by band, where they were summed, and the images' own errors."""
-    several = len(evaluations) > 1
     charts = []
     if "statistics" in evaluations[0].summary:
         near = [name for name in statistics.BANDS if name.endswith(" m")]
@@ -98,13 +99,16 @@ def charts_of(evaluations):
     if len(sorted_errors[0]) > 1:
         title = "Images from the best to the worst"
         charts.append(Chart("error_of_images", title, "share of images, %", "abs_rel", series))
-    if several and "statistics" in evaluations[0].summary:
-        ends = [each.summary["statistics"]["intervals"]["abs_rel"] for each in evaluations]
-        middle = tuple(float(each.means[0]) for each in evaluations)
-        line = Series("abs_rel", tuple(range(len(middle))), middle, *map(tuple, zip(*ends, strict=True)))
-        names = tuple(each.name for each in evaluations)
-        charts.insert(0, Chart("comparison", "abs_rel with its 95 % interval", "weights", "abs_rel", (line,), names))
     return charts
+
+
+def comparison_chart(evaluations):
+    """Return the `Chart` of the mean abs_rel of every evaluation, with its interval."""
+    ends = [each.summary["statistics"]["intervals"]["abs_rel"] for each in evaluations]
+    middle = tuple(float(each.means[0]) for each in evaluations)
+    line = Series("abs_rel", tuple(range(len(middle))), middle, *map(tuple, zip(*ends, strict=True)))
+    names = tuple(each.name for each in evaluations)
+    return Chart("comparison", "abs_rel with its 95 % interval", "weights", "abs_rel", (line,), names)
 
 
 def _bands(evaluations, name, title, bands, metric, label):
@@ -144,9 +148,12 @@ def chosen_images(results):
 
 
 def _pictured(evaluations):
-    first = evaluations[:MOST_PICTURED]
+    """Return those that charts and pictures show: all, or some from the first to the last, the best among them."""
+    if len(evaluations) <= MOST_PICTURED:
+        return evaluations
+    places = set(np.linspace(0, len(evaluations) - 1, MOST_PICTURED - 1).round().astype(int))
     marked = best(evaluations)
-    return first if any(each is marked for each in first) else [*first[:-1], marked]
+    return [each for place, each in enumerate(evaluations) if place in places or each is marked]
 
 
 def _picture_rows(opt, evaluations, pictured, chosen, as_addresses, keep):
@@ -192,8 +199,17 @@ def _about(evaluation):
         rows.append(("Scaling ratios", f"median {ratio['median']:.3f}, relative deviation {ratio['relative_std']:.3f}"))
     folder = summary["predictions"]
     if os.path.isdir(folder):
-        chosen = read_json(os.path.join(folder, "metrics.json"))
-        rows += [("Chosen by", f"{chosen['chosen_by']} in epoch {chosen['epoch']}")] if "chosen_by" in chosen else []
-        run = facts_about(read_json(os.path.join(os.path.dirname(folder), "run.json")))
+        chosen = _beside(os.path.join(folder, "metrics.json"))
+        if "chosen_by" in chosen:
+            rows.append(("Chosen by", f"{chosen['chosen_by']} in epoch {chosen.get('epoch')}"))
+        run = facts_about(_beside(os.path.join(os.path.dirname(folder), "run.json")))
         rows += [(f"Run: {label.lower()}", text) for label, text in run]
     return evaluation.name, rows
+
+
+def _beside(path):
+    """As `read_json`, but a damaged file is passed over: it is only an extra here."""
+    try:
+        return read_json(path)
+    except UserError:
+        return {}

@@ -114,7 +114,7 @@ def facts_about(info):
     """Return [(label, text)] of what run.json says, as far as it says it."""
     options = info.get("options") or {}
     rows = [
-        ("Command", " ".join(map(str, info.get("command") or ()))),
+        ("Command", _words(info.get("command"))),
         ("Model", _joined(options, "model", "width", "height", form="{} at {}x{}")),
         ("Training data", _splits(info.get("splits"))),
         ("Batch", _joined(options, "batch_size", "grad_accum", form="{} items, {} batches a step")),
@@ -135,6 +135,10 @@ def _splits(splits):
     told = [f"{_dict(each).get('name')} ({_dict(each).get('lines')} for {'training' if part == 'train' else part})"
             for part, each in _dict(splits).items()]  # fmt: skip
     return ", ".join(told)
+
+
+def _words(value):
+    return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _dict(value):

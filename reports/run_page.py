@@ -12,6 +12,7 @@ from reports.run_files import check_run, facts_about, read_run
 from system.errors import UserError
 
 MOST_RUNS = 8
+UNKNOWN = "–"
 SHOWN_STEPS = 6  # pictures of a run along its steps
 PICTURE_TAGS = ("disp_0/0", "disp_0/1")
 # name, title, unit, tags of which a run has some
@@ -44,7 +45,8 @@ def write_report(paths, report=None, folder=None):
     charts = charts_of(runs)
     if report:
         page.write(report, "run.html", runs=runs, charts=charts, summaries=[summary(run) for run in runs],
-                   facts=[facts_about(run.facts) for run in runs], differing=differing_options(runs),
+                   table=summary_table(runs), facts=[facts_about(run.facts) for run in runs],
+                   differing=differing_options(runs),
                    strips=[strip(run) for run in runs], options=[options_of(run) for run in runs])  # fmt: skip
     if folder:
         for chart in charts:
@@ -159,8 +161,17 @@ def options_of(run):
 
 
 def differing_options(runs):
-    """Return [(name, [text of each run])] of the options that are not the same in all runs."""
+    """Return [(name, [text of each run])] of the options that are not the same in all runs that recorded theirs."""
     tables = [dict(options_of(run)) for run in runs]
     names = list(dict.fromkeys(name for table in tables for name in table))
-    rows = [(name, [table.get(name, "not recorded") for table in tables]) for name in names]
-    return [(name, values) for name, values in rows if len(set(values)) > 1]
+    rows = [(name, [table.get(name, UNKNOWN) for table in tables]) for name in names]
+    differs = [len({table.get(name, UNKNOWN) for table in tables if table}) > 1 for name in names]
+    return [row for row, each in zip(rows, differs, strict=True) if each]
+
+
+def summary_table(runs):
+    """Return (labels, [(run, [(value, remark) under each label])]) of `summary` of several runs."""
+    tables = [{label: (value, remark) for label, value, remark in summary(run)} for run in runs]
+    labels = list(dict.fromkeys(label for table in tables for label in table))
+    return labels, [(run, [table.get(label, (UNKNOWN, "")) for label in labels])
+                    for run, table in zip(runs, tables, strict=True)]  # fmt: skip

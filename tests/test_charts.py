@@ -46,7 +46,11 @@ def test_drawings_stay_inside_and_bear_missing_numbers():
         assert charts.LEFT <= x <= charts.WIDTH - charts.RIGHT and charts.TOP <= y <= charts.HEIGHT - charts.BOTTOM
 
 
-def test_labels_share_the_room():
-    chart = Chart("a", "A", "x", "y", (), tuple(f"a_long_name_of_weights_{number}" for number in range(20)))
+@pytest.mark.parametrize(
+    "count, name", [(20, "a_long_name_of_weights"), (11, "weights"), (2, "near depth edges"), (1, "x")]
+)
+def test_labels_share_the_room(count, name):
+    chart = Chart("a", "A", "x", "y", (), tuple(f"{name}_{number}" for number in range(count)))
     found = charts.labels_of(chart)
-    assert len(found) <= charts.MOST_LABELS and sum(len(text) for _, text in found) <= charts.LABEL_LETTERS
+    assert found[0][0] == 0 and sum(len(text) + 1 for _, text in found) <= charts.LABEL_LETTERS
+    assert count > 2 or [text for _, text in found] == list(chart.categories)

@@ -10,7 +10,7 @@ import pytest
 import report_run
 import train
 from reports.run_files import read_run
-from reports.run_page import charts_of, differing_options, epoch_of, strip, summary
+from reports.run_page import charts_of, differing_options, epoch_of, strip, summary, summary_table
 from tests.conftest import ROOT
 from tests.web_pages import broken_images, fits, opened
 from training.run.event_file import EventFile
@@ -74,6 +74,10 @@ def test_runs_share_their_charts_and_tell_their_options_apart(runs):
     assert {"loss", "abs_rel", "learning_rates", "speed", "waiting"} <= set(names) and "rmse" not in names
     assert [each.name for each in names["learning_rates"].series] == ["first depth", "second depth"]
     assert differing_options(both) == [("lr", ["[0.0001]", "[0.0005]"])]
+    unknown = both[0]._replace(facts={}, best={})
+    assert differing_options([both[0], unknown]) == []
+    labels, [_, (_, cells)] = summary_table([both[0], unknown])
+    assert labels[0] == "best abs_rel" and cells[0] == ("–", "") and cells[1][0] == "0.0333"
 
 
 def test_a_resumed_run_shows_the_steps_that_count(tmp_path):
