@@ -4,6 +4,7 @@ from system.command_line import Parser, positive, positive_number, whole
 from system.errors import UserError, UserErrors
 
 LAYOUTS = ("side_by_side", "stacked", "depth", "overlay")
+PRECISION_OF = {"bf16": "bfloat16", "fp16": "float16"}
 FOR_IMAGES = ("save_depth", "save_depth_png", "point_cloud")
 
 
@@ -24,6 +25,7 @@ def add_options(made):
                       help="multiplies the depth that is written: metres to one unit of the network's")  # fmt: skip
     Parser.flag(made, "metric", help="predict metres, by the factor that calibrate_scale.py stored with the weights")
     made.add_argument("--batch_size", type=positive, default=1, help="images that go through the network together")
+    made.add_argument("--amp", default="off", choices=["off", *PRECISION_OF], help="half precision, for GPUs")
     group = made.add_argument_group("pictures")
     group.add_argument("--colour_map", default="magma", metavar="NAME", help="one of matplotlib's colour maps")
     group.add_argument("--limits", nargs=2, type=positive_number, metavar=("NEAR", "FAR"),
@@ -55,6 +57,9 @@ def _contradictions(opt):
     if opt.metric and opt.onnx:
         yield ("an exported file holds no metric scale", "--metric with --onnx",
                "give --pred_depth_scale_factor, the factor in the weights' metric_scale.json")  # fmt: skip
+    if opt.amp != "off" and opt.onnx:
+        yield ("an exported file has the precision that it was written in", "--amp with --onnx",
+               "drop --amp, or export the file in float16")  # fmt: skip
     if opt.metric and opt.pred_depth_scale_factor != 1:
         yield "two scales", "--metric and --pred_depth_scale_factor", "drop one"
     for name in ("poses", "cloud_step", "camera_file", "fov"):

@@ -5,6 +5,8 @@ attention becomes one C x C matrix per image, found from the tokens' Gram matrix
 over blocks of pixels small enough to stay in the cache; only the finest disparity is made.
 """
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -23,6 +25,7 @@ class FoldedDepthNetwork(nn.Module):
         decoder: a `networks.DepthDecoder` that makes scale 0.
     """
 
+    @torch.no_grad()
     def __init__(self, encoder, decoder):
         super().__init__()
         stem, *down = encoder.downsample_layers
@@ -34,8 +37,15 @@ class FoldedDepthNetwork(nn.Module):
         )
         self.decoder = decoder
 
+    def reduced(self, dtype):
+        """Return a copy that computes in `dtype`, all but attention (its sums over pixels) and the disparity head."""
+        twin = copy.deepcopy(self)
+        whole = [each for each in twin.modules() if isinstance(each, _Attention)] + [twin._head()]
+        kept = {id(each) for part in whole for each in (*part.parameters(), *part.buffers())}
+        return twin._apply(lambda each: each if id(each) in kept else each.to(dtype))
+
     def forward(self, images):
-        x = (images - IMAGE_MEAN) / IMAGE_STD
+        x = ((images - IMAGE_MEAN) / IMAGE_STD).to(self.stem[0].weight.dtype)
         x = x.contiguous(memory_format=torch.channels_last)
         pooled = [F.avg_pool2d(x, 3, 2, 1)]
         for _ in self.stages[1:]:
@@ -57,8 +67,11 @@ class FoldedDepthNetwork(nn.Module):
             if self.decoder.use_skips and level > 0:
                 x = torch.cat((x, features[level - 1]), 1)
             x = blocks[2 * step + 1](x)
-        head = blocks[2 * levels + self.decoder.scales.index(0)]
-        return upsample(head(x)).sigmoid_()
+        head = self._head()
+        return upsample(head(x.to(head.conv.weight.dtype))).sigmoid_()
+
+    def _head(self):
+        return self.decoder.decoder[2 * self.decoder.levels + self.decoder.scales.index(0)]
 
 
 class _PixelNetwork(nn.Module):
@@ -131,12 +144,12 @@ class _LGFI(nn.Module):
 
     def forward(self, x):
         batch, channels, height, width = x.shape
-        tokens = x.permute(0, 2, 3, 1)
+        tokens = x.permute(0, 2, 3, 1).to(self.attention.weight.dtype)
         if self.position is not None:
             tokens = tokens + self._code(height, width, x.device)
         tokens = self.attention(tokens.reshape(batch, height * width, channels))
         normal = F.layer_norm(tokens.view(-1, channels), (channels,), eps=self.eps)
-        return _image(self.network(normal, _tokens(x)), x)
+        return _image(self.network(normal.to(x.dtype), _tokens(x)), x)
 
     def _code(self, height, width, device):
         key = height, width, device

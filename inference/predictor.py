@@ -14,9 +14,12 @@ from checkpointing.published import weights_folder
 from cpu.allocator import keep_freed_memory
 from inference.images import enlarge, network_input, to_image
 from inference.post_processing import batch_post_process_disparity
+from inference.replay import Replayed
 from layers import disp_to_depth
 from system.devices import choose_device
 from system.errors import UserError
+
+PRECISIONS = ("float32", "float16", "bfloat16")
 
 
 class Predictor:
@@ -28,8 +31,10 @@ class Predictor:
         device: torch device or its name; without, the best of this machine.
         fast: use `inference.folded`; otherwise the networks as they are trained.
         dilations: three tuples that replace those stored with the weights.
-        graphs: on a CUDA device, record one CUDA graph per input shape and replay it.
+        graphs: on a CUDA device, record one CUDA graph per input shape and replay it; without, only for batches of 1.
         metric: give depth in metres, by the factor that calibrate_scale.py stored in the folder.
+        precision: "float32", or "float16" or "bfloat16" for all but attention and the head, which stay in float32.
+        compiled: put the network through torch.compile; the first prediction of each shape then takes long.
 
     Attributes:
         metric_scale: the `MetricScale` that is applied, or None.
@@ -40,7 +45,10 @@ class Predictor:
         system.errors.UserError: the folder or its files are missing, broken or of another model.
     """
 
-    def __init__(self, weights, model=None, device=None, fast=True, dilations=None, graphs=False, metric=False):
+    def __init__(self, weights, model=None, device=None, fast=True, dilations=None, graphs=None, metric=False,
+                 precision="float32", compiled=False):  # fmt: skip
+        if precision not in PRECISIONS:
+            raise UserError("no such precision", precision, f"give one of {', '.join(PRECISIONS)}")
         self.device = device if isinstance(device, torch.device) else choose_device(name=device)
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -51,16 +59,22 @@ class Predictor:
         if 0 not in network.decoder.scales:
             raise UserError("the weights predict no disparity at full size", folder, "train with scale 0 in --scales")
         self.model, self.height, self.width = network.model, network.height, network.width
-        self._run = plain_disparity(network.encoder, network.decoder)
+        dtype = getattr(torch, precision)
         if fast:
             from inference.folded import FoldedDepthNetwork
 
             # folded on the CPU, in float64, which not every device has
-            self._run = FoldedDepthNetwork(network.encoder, network.decoder).eval().to(self.device)
+            folded = FoldedDepthNetwork(network.encoder, network.decoder).eval()
+            folded = folded if dtype == torch.float32 else folded.reduced(dtype)
+            self._run = folded.to(self.device)
+        else:
+            self._run = plain_disparity(network.encoder, network.decoder, dtype)
         network.encoder.to(self.device), network.decoder.to(self.device)
         self.network = network
-        if graphs and self.device.type == "cuda":
-            self._run = _Replayed(self._run)
+        if compiled:
+            self._run = torch.compile(self._run)
+        if graphs is not False and self.device.type == "cuda":
+            self._run = Replayed(self._run, single_only=graphs is None)
 
     @torch.inference_mode()
     def predict(self, images):
@@ -118,39 +132,15 @@ class Predictor:
         return 1 / self.disparity(image)
 
 
-def plain_disparity(encoder, decoder):
-    """Return the function images (B, 3, H, W) -> disparity (B, 1, H, W) of the networks as they are."""
+def plain_disparity(encoder, decoder, dtype=torch.float32):
+    """Return the function images (B, 3, H, W) -> disparity (B, 1, H, W) of the networks as they are.
+
+    Args:
+        dtype: of autocast, which leaves the head in float32; none where it is float32.
+    """
 
     def run(images):
-        return decoder(encoder(images))[("disp", 0)]
+        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+            return decoder(encoder(images))[("disp", 0)]
 
     return run
-
-
-class _Replayed:
-    """A function of one tensor, recorded as a CUDA graph for each input shape."""
-
-    def __init__(self, function):
-        self.function, self.graphs = function, {}
-
-    def __call__(self, images):
-        shape = tuple(images.shape)
-        if shape not in self.graphs:
-            self.graphs[shape] = self._record(images)
-        graph, given, result = self.graphs[shape]
-        given.copy_(images)
-        graph.replay()
-        return result.clone()
-
-    def _record(self, images):
-        given = images.clone()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):  # lets cuDNN choose its kernels before they are recorded
-                self.function(given)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = self.function(given)
-        return graph, given, result

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from inference.arguments import FOR_IMAGES
+from inference.arguments import FOR_IMAGES, PRECISION_OF
 from inference.colour import check_colour_map
 from inference.images import predict_files, read_image
 from inference.intrinsics import Intrinsics
@@ -77,8 +77,9 @@ def _predictor(opt):
 
     device = choose_device(opt.no_cuda, opt.device)
     made = inference.Predictor(
-        opt.load_weights_folder, opt.model, device, dilations=opt.dilations, metric=opt.metric
-    )
+        opt.load_weights_folder, opt.model, device, dilations=opt.dilations, metric=opt.metric,
+        precision=PRECISION_OF.get(opt.amp, "float32"),
+    )  # fmt: skip
     if made.metric_scale:
         print(f"depth in metres: {made.metric_scale.factor:.4g} to a unit ({made.metric_scale.method})")
     return made, device
