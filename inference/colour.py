@@ -57,16 +57,16 @@ def colour_table(colour_map=DEFAULT_MAP):
     return np.ascontiguousarray(colormaps[colour_map](np.arange(256) / 255, bytes=True)[:, None, :3])
 
 
-def colour_by_table(disparity, low, high, table):
+def colour_by_table(disparity, low, high, table, size=None):
     """Return disparity (H, W) as a picture (H, W, 3) uint8: `low` and below is the table's first colour.
 
-    In 256 steps, some times as fast as `colour_disparity`.
+    In 256 steps, some times as fast as `colour_disparity`; `size`, (width, height), of the picture, if it is another.
     """
     import cv2
 
     scale = 255 / (high - low) if high > low else 0.0
-    level = np.clip((disparity - low) * scale + 0.5, 0, 255).astype(np.uint8)
-    return cv2.applyColorMap(level, table)
+    level = np.clip((disparity - np.float32(low)) * np.float32(scale) + np.float32(0.5), 0, 255)
+    return cv2.applyColorMap((cv2.resize(level, size) if size else level).astype(np.uint8), table)
 
 
 class SteadyRange:

@@ -32,13 +32,10 @@ class Look(NamedTuple):
 
     def pictures(self, items):
         """Yield (seconds, picture (H, W, 3) uint8) of (seconds, frame (h, w, 3) uint8, disparity (H', W') float32)."""
-        import cv2
-
         steady, table = SteadyRange(self.limits), colour_table(self.colour_map)
         for seconds, frame, disparity in items:
             low, high = steady.follow(disparity, seconds)
-            native = cv2.resize(disparity, frame.shape[1::-1])
-            yield seconds, self._composed(frame, colour_by_table(native, low, high, table))
+            yield seconds, self._composed(frame, colour_by_table(disparity, low, high, table, frame.shape[1::-1]))
 
     def _composed(self, frame, depth):
         if self.layout == "depth":
