@@ -16,6 +16,7 @@ from checkpointing.folders import existing_folder, load_depth_network
 from networks.pose_networks import PoseCNN, PoseDecoder
 from networks.resnet_encoder import ResnetEncoder
 from system.errors import UserError
+from system.files import open_regular
 
 PAIR = (0, 1)
 DEFAULT_FRAMES = (0, -1, 1)  # of networks that see more than a pair, where opt.json does not say
@@ -145,8 +146,9 @@ def _frame_ids(folder, seen):
 
 def _run_options(folder):
     try:
-        with open(os.path.join(os.path.dirname(os.path.abspath(folder)), "opt.json"), encoding="utf-8") as file:
+        path = os.path.join(os.path.dirname(os.path.abspath(folder)), "opt.json")
+        with open_regular(path, encoding="utf-8") as file:
             options = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError, UserError):
         return {}
     return options if isinstance(options, dict) else {}

@@ -308,7 +308,7 @@ def _check(folder, recipe):
     if not os.path.isdir(folder):
         return None, "none yet"
     try:
-        with open(os.path.join(folder, ABOUT), encoding="utf-8") as file:
+        with files.open_regular(os.path.join(folder, ABOUT), encoding="utf-8") as file:
             about = json.load(file)
         with np.load(os.path.join(folder, INDEX), allow_pickle=False) as content:
             index = {name: content[name] for name in INDEX_NAMES}

@@ -28,7 +28,7 @@ def read_poses(path):
     if os.fspath(path).endswith(".npy"):
         return accumulate(_read_motions(path))
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with files.open_regular(path, encoding="utf-8-sig") as file:
             lines = [line.split() for line in file]
     except FileNotFoundError:
         raise UserError("no such pose file", path, "check the path") from None

@@ -90,7 +90,7 @@ def _is_depth_of(name, stems):
 def _listed(path):
     files.refuse_unless_regular(path, "with --test give a text file of one image path a line")
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with files.open_regular(path, encoding="utf-8-sig") as file:
             names = [line.strip() for line in file]
     except UnicodeDecodeError:
         raise UserError("not a list of images", path, "with --test give a text file of one image path a line") from None

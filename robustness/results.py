@@ -32,11 +32,11 @@ class Results:
     def _stored(self):
         fix = "give another --results, or --restart to replace it"
         try:
-            with open(self.path, encoding="utf-8") as file:
+            with files.open_regular(self.path, encoding="utf-8") as file:
                 stored = json.load(file)
             identity, cells = stored["evaluation"], stored["cells"]
             {name: {metric: float(cell[metric]) for metric in METRICS} for name, cell in cells.items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UserError("not a results file", self.path, fix) from None
         differing = [name for name in self.identity if identity.get(name) != self.identity[name]]
         if differing:

@@ -84,7 +84,7 @@ def _weights_digest(folder):
     digest = hashlib.sha256()
     for name in FILES:
         try:
-            with open(os.path.join(folder, name), "rb") as file:
+            with files.open_regular(os.path.join(folder, name), "rb") as file:
                 digest.update(file.read())
         except FileNotFoundError:
             fix = "give a folder that holds encoder.pth and depth.pth"
@@ -102,9 +102,9 @@ def _check_cache(folder, settings):
     files.check_place(path, "--cache")
     if os.path.isfile(path):
         try:
-            with open(path, encoding="utf-8") as file:
+            with files.open_regular(path, encoding="utf-8") as file:
                 stored = json.load(file)
-        except ValueError:
+        except (ValueError, RecursionError):
             stored = None
         if stored != settings:
             fix = "give another --cache, or remove this one"

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 
-from system import output
+from system import output, resources
 from system.errors import ADVICE, UserError, UserErrors, from_os_error
 from system.openmp import spin_briefly
 
@@ -152,6 +152,10 @@ def command(main):
             if error.errno not in ADVICE:
                 raise
             problem = from_os_error(error)
+        except (MemoryError, RuntimeError, ImportError) as error:
+            problem = resources.cause(error, os.path.basename(sys.argv[0]))
+            if problem is None:
+                raise
         unwritten = output.flush()
         if unwritten is not None and code == 0:
             code = EXIT_USER_ERROR

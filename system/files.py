@@ -20,6 +20,7 @@ from system.errors import UserError, from_os_error
 DAMAGED_ARRAYS = (zipfile.BadZipFile, zlib.error, tokenize.TokenError, EOFError, ValueError, TypeError, LookupError,
                   OverflowError, MemoryError, SyntaxError, RecursionError, RuntimeError)  # fmt: skip
 _MARK = ".partial-"
+LARGEST_READ = 1 << 30  # bytes of a list, an image, a scan, a table
 _NO_RESULTS = (".pth", ".pt", ".npy", ".npz", ".png", ".jpg", ".jpeg")  # endings of files that hold other things
 
 
@@ -140,12 +141,16 @@ def open_regular(path, mode="r", **open_options):
     """Open a file for reading unless it is a pipe, a device or a folder, which could block or never end.
 
     Raises:
-        UserError: it is no regular file.
+        UserError: it is no regular file, or larger than any file that is read as a whole.
         OSError: as `open`.
     """
-    kind = os.stat(path).st_mode
+    status = os.stat(path)
+    kind = status.st_mode
     if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # `open` says what is wrong with a folder
         raise UserError("not a regular file", path, "give a file; pipes and devices are not read")
+    if stat.S_ISREG(kind) and status.st_size > LARGEST_READ:
+        raise UserError("a file too large to be what is wanted here", f"{path}: {size_text(status.st_size)}",
+                        "check what it is")  # fmt: skip
     return open(path, mode, **open_options)
 
 

@@ -100,9 +100,9 @@ def _stamp(source):
 
 def _report(folder):
     try:
-        with open(os.path.join(folder, REPORT), encoding="utf-8") as file:
+        with files.open_regular(os.path.join(folder, REPORT), encoding="utf-8") as file:
             return json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError, UserError):
         return {}
 
 

@@ -6,13 +6,12 @@ import os
 
 import torch
 
+from system import resources
 from system.errors import UserError, from_os_error
 from system.files import write_json
 from training.run.loading import ending_workers
 
 _SHARED_MEMORY = ("bus error", "shared memory", "/torch_", "shm")
-_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory")
-_GPU = ("cuda error", "cudnn error", "cublas", "cufft", "cusolver", "device-side assert", "hip error")
 _PEERS = ("connection closed by peer", "connection reset", "gloo", "nccl", "broken pipe", "socket timeout",
           "wait timeout")  # fmt: skip
 
@@ -72,10 +71,6 @@ def outside_cause(error, where, processes):
     text = str(error).strip()
     said = text.splitlines()[-1].strip() if text else type(error).__name__
     lower = text.lower()
-    if isinstance(error, torch.OutOfMemoryError):
-        return UserError(
-            "the GPU's memory is full", where, "lower --batch_size and accumulate more batches, or --amp bf16"
-        )
     if "too many open files" in lower or "ancdata" in lower or f"exit code {errno.EMFILE}." in lower:
         return UserError("too many open files", where, "raise the limit (ulimit -n) or lower --num_workers")
     words = (*_SHARED_MEMORY, f"exit code {errno.ENOSPC}.")
@@ -84,13 +79,9 @@ def outside_cause(error, where, processes):
         return UserError("the shared memory of the processes that load data is full", f"{where}: /dev/shm", fix)
     if "dataloader worker" in lower:
         return _loader_died(where, said)
-    if isinstance(error, MemoryError) or any(word in lower for word in _MEMORY):
-        return UserError("the memory is full", f"{where}: {said[:200]}", "lower --batch_size or --num_workers")
-    if isinstance(error, torch.AcceleratorError) or any(word in lower for word in _GPU):
-        return UserError("the GPU reports an error", f"{where}: {text.splitlines()[0][:200]}",
-                         "see the system log (dmesg) for the driver, and continue with --resume")  # fmt: skip
-    if "can't start new thread" in lower:
-        return UserError("no more threads can be started", where, "raise the limit (ulimit -u) or lower --num_workers")
+    problem = resources.cause(error, where, trains=True)
+    if problem is not None:
+        return problem
     if processes > 1 and is_lost_peer(error):
         return UserError("another process of this run is gone", where,
                          "see its own message; start all of them again with --resume")  # fmt: skip

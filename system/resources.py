@@ -1,0 +1,36 @@
+"""What memory, threads and GPUs do to a command, told from their errors' texts; free of torch."""
+
+from system.errors import UserError
+
+_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory", "bad_alloc",
+           "could not create a primitive", "failed to map segment", "failed to allocate")  # fmt: skip
+_GPU = ("cuda error", "cudnn error", "cublas", "cufft", "cusolver", "device-side assert", "hip error")
+_KINDS = (MemoryError, RuntimeError, ImportError)  # what such errors come as
+
+
+def cause(error, where, trains=False):
+    """Return the `UserError` behind an error that says memory, threads or a GPU gave out, or None.
+
+    Args:
+        error: an exception.
+        where: what was going on, such as "rank 0 at step 12".
+        trains: whether this is a training run, which has other ways out.
+    """
+    if not isinstance(error, _KINDS):
+        return None
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    lower = str(error).lower()
+    if type(error).__name__ == "OutOfMemoryError":  # torch's; it has no other base than RuntimeError
+        fix = "lower --batch_size and accumulate more batches, or --amp bf16" if trains else "lower --batch_size"
+        return UserError("the GPU's memory is full", where, fix)
+    if isinstance(error, MemoryError) or any(word in lower for word in _MEMORY):
+        fix = "lower --batch_size or --num_workers" + ("" if trains else ", or close other programs")
+        return UserError("the memory is full", f"{where}: {lines[-1].strip()[:200]}", fix)
+    if type(error).__name__ == "AcceleratorError" or any(word in lower for word in _GPU):
+        fix = "see the system log (dmesg) for the driver, and " + (
+            "continue with --resume" if trains else "try again, or --no_cuda"
+        )
+        return UserError("the GPU reports an error", f"{where}: {lines[0][:200]}", fix)
+    if "can't start new thread" in lower:
+        return UserError("no more threads can be started", where, "raise the limit (ulimit -u) or lower --num_workers")
+    return None
