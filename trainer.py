@@ -24,7 +24,7 @@ from training.optimisation import Optimisation, numbers_of
 from training.resumption import check_content, check_progress, restored
 from training.run import distributed as process_group
 from training.run import states as states
-from training.run.failures import one_line, own_folder, stop_unless_finite
+from training.run.failures import holding_folder, one_line, stop_unless_finite
 from training.run.folder import RunFolder
 from training.run.identity import check_identity, identity
 from training.run.interruption import Interrupted, Interruption
@@ -181,7 +181,7 @@ class Trainer:
         """
         with one_line(self._where):
             self.data = TrainingData(self.opt, self.objective, self.processes, self.device)
-        with own_folder(self.run, self.processes, self._where), Interruption() as self.interruption:
+        with holding_folder(self.run, self.processes, self._where), Interruption() as self.interruption:
             self._begin()
             while self.epoch < self.opt.num_epochs and not self._is_over():
                 self._run_epoch()
@@ -199,7 +199,7 @@ class Trainer:
         elif first:
             aside = self.run.set_aside()
             if aside:
-                log.warning("an earlier run stood here: it is now in %s (--resume would have continued it)", aside)
+                log.warning("an earlier run was found here: it is now in %s (--resume would have continued it)", aside)
         if first:
             sweep(self.run.models)
         self.processes.wait()
@@ -337,7 +337,7 @@ class Trainer:
         return identity(self.opt, FREE_ON_RESUME, **facts)
 
     def _save_state(self):
-        everyones_chance = self.processes.gather(random_states(self.device))
+        random_of_all = self.processes.gather(random_states(self.device))
         if self.processes.is_first:
             self.states.save(self.step, {
                 "identity": self._identity(),
@@ -346,7 +346,7 @@ class Trainer:
                 "networks": self.network.networks.state_dict(),
                 "optimisation": self.optimisation.state_dict(),
                 "bad_samples": self.data.bad_samples.count,
-                "random": everyones_chance,
+                "random": random_of_all,
             })  # fmt: skip
 
     def _finds_a_state(self):

@@ -109,6 +109,7 @@ def draw(path, measured):
 def main(argv=None):
     """Measure, print, write."""
     opt = make_parser().parse_args(argv)
+    os.makedirs(opt.out, exist_ok=True)  # known before minutes of work
     rounds = opt.rounds or (2 if opt.quick else 8)
     warm_up = 1 if opt.quick else 2  # the allocator settles in the second round
     passes = forward_passes(opt.quick)

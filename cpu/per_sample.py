@@ -19,7 +19,7 @@ def mean_losses(terms, given, predicted, *more):
         predicted: {key: tensor (B, ...)} that the losses depend on.
 
     Returns:
-        ({key: map (B, ...)}, {name: mean over the samples}, differentiable by `predicted`). Taken sample by sample,
+        ({key: map (B, ...)}, {name: mean over the samples}, differentiable in `predicted`). Taken sample by sample,
         the maps are not differentiable.
     """
     if training_on_cpu(next(iter(predicted.values())), "per_sample"):

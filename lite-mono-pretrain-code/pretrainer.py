@@ -115,7 +115,7 @@ class Pretrainer:
         self.epoch, self.step_in_epoch = self.opt.start_epoch, 0
         self.learner.step = self.epoch * self.data.steps_per_epoch
         self.best, self.history = {"top1": -1.0, "ema_top1": -1.0}, []
-        with failures.own_folder(self.run, self.processes, self._where), Interruption() as self.interruption:
+        with failures.holding_folder(self.run, self.processes, self._where), Interruption() as self.interruption:
             self._begin()
             while self.epoch < self.opt.epochs:
                 self._run_epoch()
@@ -241,7 +241,7 @@ class Pretrainer:
         log.info("epoch %d: training loss %.4f%s", record["epoch"], record["train_loss"], scored)
 
     def _score(self, network):
-        batches = map(self.bad_samples.sift, self.data.val_loader)
+        batches = map(self.bad_samples.without_bad, self.data.val_loader)
         progress = Progress("evaluation", len(self.data.val_loader), "batches", quiet=not self.processes.is_first)
         return score(network, batches, self.device, self.autocast, self.processes, progress)
 
@@ -274,7 +274,7 @@ class Pretrainer:
         return identity(self.opt, FREE, **facts)
 
     def _save_state(self):
-        everyones_chance = self.processes.gather(random_states(self.device))
+        random_of_all = self.processes.gather(random_states(self.device))
         if self.processes.is_first:
             self.states.save(self.learner.step, self.learner.state_dict() | {
                 "identity": self._identity(),
@@ -283,7 +283,7 @@ class Pretrainer:
                 "history": self.history,
                 "classes": self.data.names,
                 "bad_samples": self.bad_samples.count,
-                "random": everyones_chance,
+                "random": random_of_all,
             })  # fmt: skip
 
     def _resume(self):

@@ -23,7 +23,7 @@ class Target:
         self.statistics = local_statistics(image) if ssim else None
 
     def error(self, images):
-        """Return the photometric errors (S, B, 1, H, W) of images (S, B, C, H, W), differentiable by the images."""
+        """Return the photometric errors (S, B, 1, H, W) of images (S, B, C, H, W), differentiable in them."""
         if self.statistics is None:
             return l1_error(images, self.image)
         if training_on_cpu(images, "photometric_error"):

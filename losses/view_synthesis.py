@@ -15,7 +15,7 @@ def synthesise(images, depth, K, inv_K, transforms):
         transforms: (S, B, 4, 4), T_source_0.
 
     Returns:
-        (S, B, C, H, W); differentiable by depth and transforms.
+        (S, B, C, H, W); differentiable with respect to depth and transforms.
     """
     grid = reprojection_grid(depth, K, inv_K, transforms)
     return warp(images.flatten(0, 1), grid.flatten(0, 1)).view(images.shape)

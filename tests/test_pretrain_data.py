@@ -118,7 +118,7 @@ def test_an_exception_in_a_transform_is_a_bad_sample_named_and_counted(three_cla
         first = image.convert("RGB").getpixel((0, 0))
     dataset = images.LabelledImages(reader, [transform])
     bad = BadSamples("skip")
-    batches = [bad.sift(batch) for batch in make_loader(dataset, workers, torch.device("cpu"), batch_size=6)]
+    batches = [bad.without_bad(batch) for batch in make_loader(dataset, workers, torch.device("cpu"), batch_size=6)]
     assert 1 <= bad.count < 6 and sum(len(batch["target"]) for batch in batches) == 12 - bad.count
     with pytest.raises(UserError) as caught:
         dataset[5]

@@ -186,7 +186,7 @@ def test_a_new_run_sets_an_earlier_one_aside(undisturbed, short_run, tmp_path, c
     shutil.copytree(undisturbed, runs / "run")
     assert train.main(short_run("--max_steps", 1)) == 0
     assert files_below(runs / "run.1" / "states") == files_below(undisturbed / "states")
-    assert "an earlier run stood here" in caplog.text
+    assert "an earlier run was found here" in caplog.text
 
 
 def test_a_folder_that_is_no_run_is_left_alone(short_run, tmp_path, capsys):

@@ -67,7 +67,7 @@ class TrainingData:
 
     def validation(self):
         """Yield this process's batches of the validation list."""
-        return map(self.bad_samples.sift, self._val_loader)
+        return map(self.bad_samples.without_bad, self._val_loader)
 
     def complete(self, batch):
         """Do on the device what the items of a loaded batch left to it."""

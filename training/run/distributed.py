@@ -111,7 +111,7 @@ def _follow_torchrun():
         time.sleep(ORPHAN_LOOKS)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(ORPHAN_PATIENCE)
-    print("error: torchrun is gone; this process waited in vain; start all of them again with --resume",
+    print("error: torchrun is gone; this process waited for it; start all of them again with --resume",
           file=sys.stderr, flush=True)  # fmt: skip
     os._exit(EXIT_USER_ERROR)
 

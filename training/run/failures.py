@@ -46,7 +46,7 @@ def one_line(where=lambda: "at the start"):
 
 
 @contextlib.contextmanager
-def own_folder(run, processes, where):
+def holding_folder(run, processes, where):
     """Hold the run's folder, and fail as `one_line`.
 
     Args:

@@ -93,7 +93,7 @@ class BadSamples:
     def __init__(self, policy, advice="check the data with --check_data"):
         self.policy, self.advice, self.count = policy, advice, 0
 
-    def sift(self, batch):
+    def without_bad(self, batch):
         """Take "bad" out of a batch and deal with it.
 
         Raises:
@@ -191,7 +191,7 @@ def grouped(loader, size, bad_samples):
     """Yield (batches of one optimiser step, seconds waited for them), leaving out an incomplete last group."""
     group, began = [], time.monotonic()
     for batch in loader:
-        group.append(bad_samples.sift(batch))
+        group.append(bad_samples.without_bad(batch))
         if len(group) == size:
             yield group, time.monotonic() - began
             group, began = [], time.monotonic()
