@@ -241,4 +241,4 @@ class _TokenAttention(nn.Module):
 
     def forward(self, x):
         tokens = x.transpose(1, 2)
-        return (tokens + self.gamma * self.xca(self.norm(tokens))).transpose(1, 2)
+        return (tokens + self.xca(self.norm(tokens), self.gamma)).transpose(1, 2)

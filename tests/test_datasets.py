@@ -294,7 +294,7 @@ def test_building_touches_no_image_and_a_missing_one_is_named(raw):
     dataset[0]
     with pytest.raises(UserError, match=rf"missing image; .*image_03.*0000000005.png \(.*line 2, '{DRIVE} 4 r'\)"):
         dataset[1]
-    with pytest.raises(UserError, match="no frame -1; split line 1"):
+    with pytest.raises(UserError, match="no frame -1 beside frame 0, .*; split line 1"):
         make(raw, [f"{DRIVE} 0 l"])[0]
 
 

@@ -62,8 +62,10 @@ def test_given_weights_that_are_no_numbers_are_the_one_line(trained, synthetic_d
     state = torch.load(folder / f"{name}.pth", weights_only=True)
     next(each for each in state.values() if isinstance(each, torch.Tensor) and each.dim() == 4)[:] = value
     torch.save(state, folder / f"{name}.pth")
-    ended = run_command(arguments(synthetic_drive, tmp_path, "--load_weights_folder", folder, "--max_steps", 1))
-    assert_not_finite(ended, tmp_path / "run", "disparity or motion", 0)
+    code, lines = run_command(arguments(synthetic_drive, tmp_path, "--load_weights_folder", folder, "--max_steps", 1))
+    assert code == 2 and len(lines) == 1, lines
+    assert lines[0].startswith(f"error: the weights are not finite; {folder / name}.pth: "), lines
+    assert not (tmp_path / "run").exists()  # found before there is a run
 
 
 def test_warping_by_a_grid_that_is_no_number_is_an_error_on_a_cpu():
