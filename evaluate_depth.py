@@ -7,29 +7,32 @@ import argparse
 import sys
 
 from evaluation import report
-from evaluation.evaluate import Evaluation
-from evaluation.evaluate import evaluate as evaluate_complete
 from evaluation.metrics import compute_errors
 from inference.post_processing import batch_post_process_disparity
 from options import LiteMonoOptions
 from system import files
-from system.command_line import command
+from system.command_line import command, first_speaks
 
-__all__ = ("Evaluation", "batch_post_process_disparity", "compute_errors", "evaluate", "main")
+__all__ = ("batch_post_process_disparity", "compute_errors", "evaluate", "main")
 
 
 @command
 def main(argv=None):
     """Run the command line."""
-    opt = LiteMonoOptions("evaluate_depth.py").parse(argv)
-    for flag, endings in (("csv", (".csv", ".tsv")), ("json", (".json",))):
-        files.refuse_as_output(getattr(opt, flag), endings, f"--{flag}")
-    files.refuse_same(("--csv", opt.csv), ("--json", opt.json), ("--report", opt.report))
-    if opt.report or opt.plots:
-        from reports import evaluation_page
+    with first_speaks():
+        opt = LiteMonoOptions("evaluate_depth.py").parse(argv)
+        for flag, endings in (("csv", (".csv", ".tsv")), ("json", (".json",))):
+            files.refuse_as_output(getattr(opt, flag), endings, f"--{flag}")
+        files.refuse_same(("--csv", opt.csv), ("--json", opt.json), ("--report", opt.report))
+        if opt.report or opt.plots:
+            from reports import evaluation_page
 
-        evaluation_page.prepare(opt)
-    evaluations = evaluate(opt, tell=print)
+            evaluation_page.prepare(opt)
+    from evaluation.evaluate import evaluate_shared
+
+    evaluations = evaluate_shared(opt, tell=print)
+    if evaluations is None:
+        return 0
     print("".join(f"{line}\n" for line in report.lines(evaluations)), end="")
     if opt.csv:
         report.write_csv(opt.csv, evaluations)
@@ -44,6 +47,8 @@ def main(argv=None):
 
 def evaluate(opt, tell=None):
     """As `evaluation.evaluate.evaluate`; options that `opt` lacks take their defaults."""
+    from evaluation.evaluate import evaluate as evaluate_complete
+
     defaults = vars(LiteMonoOptions("evaluate_depth.py").parser.parse_args([]))
     return evaluate_complete(argparse.Namespace(**{**defaults, **vars(opt)}), tell)
 

@@ -8,7 +8,7 @@ import math
 import os
 
 from checkpointing.published import ENCODERS
-from evaluation import ALIGNMENTS, MAKE3D_INTERPOLATIONS, METRICS
+from evaluation import ALIGNMENTS, MAKE3D_INTERPOLATIONS, METRICS, PROTOCOLS
 from networks.model_table import MODELS
 from system.command_line import Parser, positive, whole
 from system.devices import NAMES as DEVICES
@@ -29,8 +29,8 @@ FREE_ON_RESUME = (
     "mypretrain", "load_weights_folder", "models_to_load", "weights_init", "dilations", "recipe", "print_recipe",
     "scheduler_step_size", "num_epochs", "max_steps", "log_dir", "model_name", "log_frequency", "save_frequency",
     "save_start", "save_steps", "keep_states", "resume", "val_steps", "best_metric", "on_bad_sample", "check_data",
-    "check_decode", "profile", "device", "eval_mono", "eval_stereo", "alignment", "statistics",
-    "make3d_interpolation",
+    "check_decode", "profile", "device", "eval_mono", "eval_stereo", "alignment", "protocol", "submission",
+    "statistics", "make3d_interpolation",
     "eval_split", "disable_median_scaling", "pred_depth_scale_factor", "metric", "ext_disp_to_eval",
     "post_process", "save_pred_disps", "no_eval", "eval_out_dir", "csv", "json", "all",
     "report", "plots",
@@ -195,7 +195,11 @@ def _logging_options(parser):
 
 def _evaluation_options(parser):
     group = parser.add_argument_group("evaluation")
-    group.add_argument("--eval_split", default="eigen", help="eigen, eigen_benchmark, or a folder with test_files.txt")
+    group.add_argument("--eval_split", default="eigen", help="eigen, eigen_benchmark, benchmark, or a "
+                       "folder with test_files.txt")
+    group.add_argument("--protocol", choices=PROTOCOLS,
+                       help="crop and range: eigen (Garg's crop, 80 m), eigen_50m, eigen_benchmark (no crop), indoor "
+                            "(no crop, 10 m), full (no crop, no limit); by default the data's own")  # fmt: skip
     Parser.flag(group, "eval_mono", help="scale each prediction to its ground truth, as --alignment says: the default")
     Parser.flag(group, "eval_stereo", help="weights of stereo pairs: no scaling to the ground truth, depth times 5.4")
     group.add_argument("--alignment", choices=ALIGNMENTS,
@@ -214,6 +218,8 @@ def _evaluation_options(parser):
                        help="how Make3D's images are resized for the network")  # fmt: skip
     Parser.flag(group, "statistics", help="intervals of the means, paired comparison of several weights, errors by "
                                           "distance, image row and nearness to depth edges")  # fmt: skip
+    group.add_argument("--submission", metavar="DIR", help="with --eval_split benchmark: write the depth maps that "
+                       "KITTI's benchmark takes")  # fmt: skip
     group.add_argument("--csv", metavar="FILE", help="write the metrics of every image")
     group.add_argument("--json", metavar="FILE", help="write the summary")
     group.add_argument("--plots", metavar="DIR", help="write charts and examples as PNG and PDF; implies --statistics")
@@ -257,7 +263,7 @@ class LiteMonoOptions:
             weights.nargs, weights.metavar = "+", "WEIGHTS"
             dataset = next(action for action in self.parser._actions if action.dest == "dataset")
             dataset.choices = (*DATASETS, "make3d")
-            dataset.help = "kitti and what is laid out like it, or make3d"
+            dataset.help = "kitti and what is laid out like it, frames (docs/own_data.md), or make3d"
             weights.help = "weights folders or published names; several are compared in one table"
             report = next(action for action in self.parser._actions if action.dest == "report")
             report.nargs, report.help = None, "write a page with tables, charts and pictures; implies --statistics"

@@ -26,9 +26,9 @@ def main(argv=None):
         check(opt)
     opt.load_weights_folder = weights_folder(opt.load_weights_folder)
     opt.mypretrain = pretrained_encoder(opt.mypretrain)
+    from system import distributed
     from trainer import Trainer
     from training.data import find_split
-    from training.run import distributed
     from training.run.failures import one_line
     from training.run.interruption import Interrupted
 

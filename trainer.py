@@ -15,6 +15,7 @@ from checkpointing.folders import save_networks
 from evaluation.cost import network_cost
 from losses.objective import Objective, compute_losses
 from options import FREE_ON_RESUME
+from system import distributed as process_group
 from system.errors import UserError
 from system.files import replacing_folder, sweep, write_json
 from training.alarms import Alarms, startup_notices, watch
@@ -22,7 +23,6 @@ from training.data import TrainingData
 from training.model import DepthAndMotion, sum_of_motions
 from training.optimisation import Optimisation, numbers_of
 from training.resumption import check_content, check_progress, restored
-from training.run import distributed as process_group
 from training.run import states as states
 from training.run.failures import holding_folder, one_line, stop_unless_finite
 from training.run.folder import RunFolder

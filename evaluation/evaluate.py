@@ -10,12 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from checkpointing.published import WEIGHTS, weights_folder
-from evaluation import report
+from checkpointing.published import weights_folder
+from evaluation import presence, report, sharing, submission
 from evaluation.metrics import mean_errors
 from evaluation.predictions import network_disparities, stored_disparities, written_on_the_way
+from evaluation.rules import contradictions, named_weights
 from evaluation.statistics import compare
-from evaluation.tasks import Task, task_for
+from evaluation.task import Task
+from evaluation.tasks import task_for
+from system import files
 from system.errors import UserError, UserErrors
 
 
@@ -33,12 +36,24 @@ class Evaluation(NamedTuple):
     task: Task
 
 
-def evaluate(opt, tell=None):
+def evaluate_shared(opt, tell=None):
+    """As `evaluate`; under torchrun the processes share the images out.
+
+    Returns:
+        The list of `Evaluation` in the first process, None in the others: there is one to print and to write.
+    """
+    with sharing.joined(opt) as processes:
+        found = evaluate(opt, tell if processes.is_first else None, processes)
+    return found if processes.is_first else None
+
+
+def evaluate(opt, tell=None, processes=sharing.ALONE):
     """Evaluate as the options say; write the disparities that were asked for.
 
     Args:
         opt: namespace with the options of `options.LiteMonoOptions("evaluate_depth.py")`.
         tell: print, or what is called like it, for each line worth telling people; without, all is silent.
+        processes: `sharing.Processes` that share the images out; the first writes.
 
     Returns:
         A list of `Evaluation`, one for each weights folder; empty with --no_eval.
@@ -46,27 +61,45 @@ def evaluate(opt, tell=None):
     Raises:
         UserError: options that contradict each other; anything missing, damaged or not matching.
     """
-    problems = [UserError(*problem) for problem in contradictions(opt)]
-    if problems:
-        raise UserErrors(problems)
     say = tell or (lambda line, file=None: None)
-    task = task_for(opt, tell)
-    folders = _weights_folders(opt)
-    stored = stored_disparities(opt.ext_disp_to_eval, len(task.lines)) if opt.ext_disp_to_eval else None
+    task, folders, stored = sharing.agreed(processes, lambda: _prepared(opt, tell, processes))
+    if processes.count > 1 and not opt.no_eval:  # the others find the ground truth made
+        sharing.agreed(processes, task.prepare if processes.is_first else lambda: None)
     if task.protocol.alignment == "none" and task.protocol.scale_factor != 1:
         say(f"no scaling to the ground truth, depth times {task.protocol.scale_factor:g}")
     evaluations, failures = [], []
     for folder in folders:
         try:
-            evaluations += _evaluate_one(opt, folder, stored, task, tell)
+            evaluations += _evaluate_one(opt, folder, stored, task, tell, processes)
         except _Unusable as problem:
             if len(folders) == 1:
-                raise problem.error from problem.__cause__
-            failures.append(problem.error)
-            say(f"{folder}: {problem.error.what}; left out", file=sys.stderr)
+                raise
+            failures += problem.problems
+            say(f"{folder}: {problem.what}; left out", file=sys.stderr)
     if failures and not evaluations and not opt.no_eval:
         raise UserErrors(failures)
     return _told_apart(evaluations)
+
+
+def _prepared(opt, tell, processes):
+    """Return (task, weights folders, stored disparities) after everything was checked that can be before the work."""
+    problems = [UserError(*problem) for problem in contradictions(opt)]
+    if opt.submission and processes.count > 1:
+        problems.append(UserError("a submission is written by one process", f"--submission with {processes.count}",
+                                  "start it without torchrun"))  # fmt: skip
+    if problems:
+        raise UserErrors(problems)
+    if opt.submission:
+        submission.check_folder(opt.submission)
+    task = task_for(opt, tell)
+    folders = _weights_folders(opt)
+    for folder in folders:
+        if folder is not None and len(folders) == 1:
+            presence.check_weights(folder)
+        if folder is not None and opt.save_pred_disps:
+            files.check_place(_disparities_path(opt, folder, task), "--save_pred_disps")
+    stored = stored_disparities(opt.ext_disp_to_eval, len(task.lines)) if opt.ext_disp_to_eval else None
+    return task, folders, stored
 
 
 def _told_apart(evaluations):
@@ -82,38 +115,26 @@ def _told_apart(evaluations):
     return named
 
 
-class _Unusable(Exception):
+class _Unusable(UserErrors):
     """Weights or disparities that cannot be evaluated, while others may be."""
 
-    def __init__(self, error):
-        super().__init__(str(error))
-        self.error = error
 
-
-def _evaluate_one(opt, folder, stored, task, tell):
-    """Return [Evaluation] of one weights folder, or of the `stored` disparities; [] with --no_eval."""
+def _evaluate_one(opt, folder, stored, task, tell, processes):
+    """Return [Evaluation] of one weights folder, or of the `stored` disparities; [] where nothing is to be scored."""
     source = folder or opt.ext_disp_to_eval
-    about = {}
-    if folder is None:
-        disparities = stored
-    else:
-        try:
-            disparities, about = network_disparities(opt, folder, task, tell)
-        except UserError as error:
-            raise _Unusable(error) from error
-    if folder is not None and opt.save_pred_disps:
-        target = os.path.join(opt.eval_out_dir or folder, f"disps_{task.name}_split.npy")
-        disparities = written_on_the_way(target, disparities, len(task.lines), tell)
-    if opt.no_eval:
-        count = sum(1 for _ in disparities)
-        if tell:
-            tell(f"{count} images predicted, not evaluated")
+    share = sharing.Share(processes, len(task.lines), opt.batch_size)
+    kept = sharing.Kept() if folder and opt.save_pred_disps and processes.count > 1 else None
+    own, about = sharing.agreed(processes, lambda: _own_results(opt, folder, stored, task, share, kept, tell))
+    if kept:
+        for _ in written_on_the_way(_disparities_path(opt, folder, task), kept.of_all(share), share, tell):
+            pass
+    results = share.merged(own)
+    if opt.submission:
         return []
-    try:
-        results = list(task.score(disparities))
-    except ValueError as error:
-        fix = "the weights or disparities are broken, choose others"
-        raise _Unusable(UserError(f"these predictions cannot be evaluated: {error}", source, fix)) from error
+    if opt.no_eval:
+        if tell:
+            tell(f"{len(results)} images predicted, not evaluated")
+        return []
     if not any(result.pixels for result in results):
         raise UserError("no pixel of the ground truth counts", task.name, "give the data set's own ground truth")
     common = {"predictions": os.path.abspath(source), "split": task.name, "post_process": opt.post_process}
@@ -123,6 +144,40 @@ def _evaluate_one(opt, folder, stored, task, tell):
     return [Evaluation(_name(source), mean_errors(results), results, summary, task)]
 
 
+def _own_results(opt, folder, stored, task, share, kept, tell):
+    """Return (the results of this process's images, what the summary says about the network)."""
+    indices, about = share.indices(), {}
+    if folder is None:
+        disparities = (stored[index] for index in indices)
+    else:
+        some = task if share.processes.count == 1 else task.some(indices)
+        try:
+            disparities, about = network_disparities(opt, folder, some, tell)
+        except UserError as error:
+            raise _Unusable(getattr(error, "problems", [error])) from error
+    if kept:
+        disparities = kept.on_the_way(disparities)
+    elif folder is not None and opt.save_pred_disps:
+        disparities = written_on_the_way(_disparities_path(opt, folder, task), disparities, share, tell)
+    if opt.submission:
+        submission.write(opt.submission, task, disparities)
+        if tell:
+            tell(f"{len(indices)} depth maps written to {opt.submission}")
+        return [], about
+    if opt.no_eval:
+        return [None for _ in disparities], about
+    try:
+        return list(task.score(disparities, indices)), about
+    except ValueError as error:
+        fix = "the weights or disparities are broken, choose others"
+        source = folder or opt.ext_disp_to_eval
+        raise _Unusable([UserError(f"these predictions cannot be evaluated: {error}", source, fix)]) from error
+
+
+def _disparities_path(opt, folder, task):
+    return os.path.join(opt.eval_out_dir or folder, f"disps_{task.name}_split.npy")
+
+
 def _name(path):
     return os.path.basename(os.path.abspath(path))
 
@@ -130,54 +185,10 @@ def _name(path):
 # ------------------------------------------------------------------------------------------------ what to evaluate
 
 
-def contradictions(opt):
-    """Yield (what, which, fix) for every rule between evaluation's options that `opt` breaks."""
-    names = _named(opt)
-    if not names and not opt.ext_disp_to_eval:
-        yield "nothing to evaluate", "no weights given", "add --load_weights_folder FOLDER or --ext_disp_to_eval FILE"
-    if names and opt.ext_disp_to_eval:
-        yield "two sources of predictions", "--load_weights_folder and --ext_disp_to_eval", "drop one"
-    if opt.ext_disp_to_eval:
-        for flag in ("save_pred_disps", "post_process", "all", "no_eval"):
-            if getattr(opt, flag):
-                yield "stored disparities are only evaluated", f"--{flag} with --ext_disp_to_eval", f"drop --{flag}"
-    if opt.no_eval:
-        for flag in ("csv", "json"):
-            if getattr(opt, flag):
-                yield "without an evaluation there is nothing to write", f"--{flag} with --no_eval", "drop one"
-    if (opt.all or len(names) > 1) and opt.eval_out_dir and opt.save_pred_disps:
-        yield "all weights would write the same file", "--save_pred_disps with --eval_out_dir", "drop --eval_out_dir"
-    if opt.save_pred_disps and not opt.eval_out_dir:
-        for name in names:
-            if name in WEIGHTS and not os.path.exists(os.path.expanduser(name)):
-                yield "a published name has no folder for disparities", name, "add --eval_out_dir FOLDER"
-    if opt.dataset == "frames":
-        yield "no protocol for this layout of data", "--dataset frames", "use kitti, or make3d"
-    if opt.statistics and opt.dataset == "make3d":
-        yield "bands of depth are KITTI's", "--statistics with --dataset make3d", "drop one"
-    if opt.eval_stereo and opt.eval_mono:
-        yield "two ways to evaluate", "--eval_mono and --eval_stereo", "drop one"
-    if opt.metric:
-        for flag in ("ext_disp_to_eval", "eval_stereo", "eval_mono"):
-            if getattr(opt, flag):
-                yield "--metric is a scale of weights, for no other scaling", f"--metric with --{flag}", "drop one"
-        if opt.pred_depth_scale_factor != 1:
-            yield "two scales", "--metric and --pred_depth_scale_factor", "drop one"
-    others = [flag for flag in ("eval_stereo", "disable_median_scaling", "metric") if getattr(opt, flag)]
-    if opt.alignment and opt.alignment != "none" and others:
-        other = f"--{others[0]}"
-        yield "depth is to be scaled and not to be scaled", f"--alignment {opt.alignment} with {other}", "drop one"
-
-
-def _named(opt):
-    names = opt.load_weights_folder or []
-    return [names] if isinstance(names, str | os.PathLike) else list(names)
-
-
 def _weights_folders(opt):
     """The folders to evaluate; [None] stands for stored disparities."""
     found = []
-    for name in _named(opt):
+    for name in named_weights(opt):
         top = weights_folder(name)
         found += _epochs(top) if opt.all else [top]
     return found or [None]

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation import ALIGNMENTS, METRICS
+from evaluation import ALIGNMENTS, METRICS, PROTOCOLS
 from evaluation.statistics import band_sums
 from system.parallel import map_in_order
 
 MIN_DEPTH = 1e-3  # metres: nearer ground truth is ignored, nearer predictions are clamped
 MAX_DEPTH = 80.0  # metres: the same at the far end, the range of KITTI's laser scanner
+FARTHEST = 1e4  # metres: the far end of predictions where nothing else sets one
 STEREO_SCALE = 5.4  # KITTI's stereo baseline is 0.54 m, the networks train with 0.1
 _GARG_ROWS = (0.40810811, 0.99189189)  # Garg et al.'s crop, as fractions of the height ...
 _GARG_COLUMNS = (0.03594771, 0.96405229)  # ... and of the width
@@ -30,6 +31,7 @@ class Protocol(NamedTuple):
         scale_shift: the scale and shift of disparity with the least squared error of disparity (Ranftl et al., 2020).
         none: as predicted.
     scale_factor: multiply all predictions by this first.
+    min_pred, max_pred: aligned predictions are clamped to these depths, in metres.
     """
 
     garg_crop: bool = True
@@ -37,11 +39,35 @@ class Protocol(NamedTuple):
     max_gt: float = MAX_DEPTH
     alignment: str = "median"
     scale_factor: float = 1.0
+    min_pred: float = MIN_DEPTH
+    max_pred: float = MAX_DEPTH
 
     @classmethod
     def for_improved_maps(cls, **settings):
         """Return the protocol of KITTI's improved (accumulated) depth maps: every known pixel, no crop."""
         return cls(garg_crop=False, min_gt=0.0, max_gt=np.inf, **settings)
+
+    @classmethod
+    def named(cls, name, **settings):
+        """Return one of PROTOCOLS.
+
+        Args:
+            name: eigen (Garg's crop, up to 80 m), eigen_50m (the same up to 50 m: Garg et al.), eigen_benchmark
+                (KITTI's improved maps: all that is known, predictions up to 80 m), indoor (no crop, up to 10 m, the
+                range of NYU Depth v2's sensor), full (no crop, no limit but `FARTHEST` for predictions).
+            settings: `alignment`, `scale_factor`.
+        """
+        if name not in PROTOCOLS:
+            raise ValueError(f"the protocol is one of {', '.join(PROTOCOLS)}, not {name!r}")
+        if name == "eigen_50m":
+            return cls(max_gt=50.0, max_pred=50.0, **settings)
+        if name == "eigen_benchmark":
+            return cls.for_improved_maps(**settings)
+        if name == "indoor":
+            return cls(garg_crop=False, max_gt=10.0, max_pred=10.0, **settings)
+        if name == "full":
+            return cls(garg_crop=False, min_gt=0.0, max_gt=np.inf, max_pred=FARTHEST, **settings)
+        return cls(**settings)
 
 
 class ImageResult(NamedTuple):
@@ -125,14 +151,18 @@ def evaluate_image(gt, disparity, protocol, with_bands=False):
     truth, depth = gt.ravel()[where], 1 / at_points
     depth *= protocol.scale_factor
     ratio = np.median(truth) / np.median(depth)
-    depth = np.clip(aligned(truth, depth, protocol.alignment), MIN_DEPTH, MAX_DEPTH)
+    met = aligned(truth, depth, protocol.alignment, protocol.max_pred)
+    depth = np.clip(met, protocol.min_pred, protocol.max_pred)
     errors = compute_errors(truth, depth)
     sums = band_sums(gt, where, depth) if with_bands else None
     return ImageResult(tuple(float(error) for error in errors), float(ratio), len(where), sums)
 
 
-def aligned(truth, depth, alignment):
-    """Return predicted depth (N,), aligned to true depth (N,) in the way that `Protocol` describes."""
+def aligned(truth, depth, alignment, farthest=MAX_DEPTH):
+    """Return predicted depth (N,), aligned to true depth (N,) in the way that `Protocol` describes.
+
+    What a shift of disparity puts behind the camera is `farthest` metres away.
+    """
     if alignment not in ALIGNMENTS:
         raise ValueError(f"the alignment is one of {', '.join(ALIGNMENTS)}, not {alignment!r}")
     if alignment == "median":
@@ -146,11 +176,11 @@ def aligned(truth, depth, alignment):
         spread = centred @ centred
         scale = centred @ target / spread if spread > 0 else 0.0
         fitted = scale * centred + target.mean()
-        return (1 / np.maximum(fitted, 1 / MAX_DEPTH)).astype(depth.dtype)  # what is not in front of the camera is far
+        return (1 / np.maximum(fitted, 1 / farthest)).astype(depth.dtype)
     return depth
 
 
-def evaluate_images(ground_truth, disparities, protocol, workers=None, with_bands=False):
+def evaluate_images(ground_truth, disparities, protocol, workers=None, with_bands=False, indices=None):
     """Score predictions in parallel threads, holding only a few images at a time.
 
     Args:
@@ -159,6 +189,7 @@ def evaluate_images(ground_truth, disparities, protocol, workers=None, with_band
         protocol: a `Protocol`.
         workers: number of threads; by default one per core, eight at most.
         with_bands: as `evaluate_image`.
+        indices: which of the ground truth the disparities belong to; without, all from the first.
 
     Yields:
         An `ImageResult` for each disparity, in order.
@@ -174,7 +205,8 @@ def evaluate_images(ground_truth, disparities, protocol, workers=None, with_band
         except ValueError as error:
             raise ValueError(f"image {index}: {error}") from error
 
-    yield from map_in_order(score, enumerate(disparities), workers)
+    numbered = enumerate(disparities) if indices is None else zip(indices, disparities, strict=True)
+    yield from map_in_order(score, numbered, workers)
 
 
 def mean_errors(results):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.metrics import MAX_DEPTH, MIN_DEPTH, aligned, counted
+from evaluation.metrics import aligned, counted
 from evaluation.predictions import network_disparities, stored_disparities
 from inference.colour import colour_disparity, colour_error, disparity_limits
 
@@ -37,19 +37,9 @@ def panels(opt, evaluation, indices):
         every = stored_disparities(source, len(task.lines))
         disparities = (every[index] for index in indices)
     else:
-        disparities, _ = network_disparities(opt, source, _some(task, indices))
+        disparities, _ = network_disparities(opt, source, task.some(indices))
     for index, disparity in zip(indices, disparities, strict=True):
         yield panel(*task.look(index), disparity, task.protocol)
-
-
-def _some(task, indices):
-    """The task of some images."""
-
-    def images(height, width):
-        image = task.images(height, width)
-        return lambda place: image(indices[place])
-
-    return task._replace(lines=[task.lines[index] for index in indices], images=images)
 
 
 def panel(photo, gt, disparity, protocol):
@@ -68,10 +58,10 @@ def panel(photo, gt, disparity, protocol):
     where = counted(gt, protocol)
     truth = gt.ravel()[where].astype(np.float64)
     at_points = cv2.resize(np.asarray(disparity, np.float32), gt.shape[::-1]).ravel()[where].astype(np.float64)
-    met = aligned(truth, protocol.scale_factor / at_points, protocol.alignment)
+    met = aligned(truth, protocol.scale_factor / at_points, protocol.alignment, protocol.max_pred)
     # every alignment is a line between disparities: the one through the pixels that count serves the whole image
     scale, shift = np.polyfit(at_points, 1 / met, 1) if np.ptp(at_points) > 0 else (1 / met[0] / at_points[0], 0)
-    depth = np.clip(met, MIN_DEPTH, MAX_DEPTH)
+    depth = np.clip(met, protocol.min_pred, protocol.max_pred)
     shown = cv2.resize(np.asarray(disparity, np.float32), (WIDTH, height)) * scale + shift
     limits = disparity_limits(shown)
     known = np.flatnonzero(gt.ravel() > 0)

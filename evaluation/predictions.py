@@ -87,12 +87,19 @@ def stored_disparities(path, count):
     return disparities
 
 
-def written_on_the_way(path, disparities, count, tell=None):
-    """Yield `disparities`, (H, W) float32 each, while they go into a .npy of shape (count, H, W)."""
+def written_on_the_way(path, disparities, share, tell=None):
+    """Yield `disparities`, (H, W) float32 each, while they go into a .npy of shape (images, H, W).
+
+    Args:
+        share: a `sharing.Share`; of its processes the first writes, the others only go along.
+    """
+    if not share.processes.is_first:
+        yield from disparities
+        return
     with files.replacing(path) as file:
         for index, disparity in enumerate(disparities):
             if index == 0:
-                header = {"descr": "<f4", "fortran_order": False, "shape": (count, *disparity.shape)}
+                header = {"descr": "<f4", "fortran_order": False, "shape": (share.total, *disparity.shape)}
                 np.lib.format.write_array_header_1_0(file, header)
             file.write(np.ascontiguousarray(disparity, "<f4").tobytes())
             yield disparity

@@ -2,6 +2,7 @@
 
 import os
 
+from checkpointing.published import FILES
 from datasets.splits import parse_lines
 from kitti_utils import CAMERAS, frame_path
 from system.errors import UserError
@@ -13,6 +14,14 @@ def check_images(data_path, split, lines, png=False):
     entries = parse_lines(lines, split.where("test"))
     paths = [frame_path(data_path, line.folder, CAMERAS[line.side], line.frame, ending) for line in entries]
     refuse_missing(paths, "images", data_path, split)
+
+
+def check_weights(folder):
+    """Raise `UserError` unless a weights folder holds the files of a depth network."""
+    for name in FILES:
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path):
+            raise UserError("no such weights file", path, "give a folder that holds encoder.pth and depth.pth")
 
 
 def refuse_missing(paths, kind, data_path, split, fix=None):

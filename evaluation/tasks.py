@@ -2,38 +2,18 @@
 
 import functools
 import os
-from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
 from datasets.splits import IMPROVED_SPLITS, parse_line, resolve_split
-from evaluation import METRICS, ground_truth, make3d, presence
-from evaluation.metrics import STEREO_SCALE, Protocol, evaluate_images, has_ground_truth
+from evaluation import BENCHMARK, METRICS, ground_truth, make3d, presence, submission
+from evaluation.frames import frames_task
+from evaluation.metrics import evaluate_images, has_ground_truth
+from evaluation.task import Task, chosen_protocol
 from kitti_utils import CAMERAS, frame_path
 from system.errors import UserError
 
 LOOK_SIZE = 320, 640  # height and width of Make3D's middle in pictures
-
-class Task(NamedTuple):
-    """What all weights of one evaluation share.
-
-    name: for file names and summaries. columns, lines: what names the images in a CSV, each line its words.
-    metrics: names of the numbers. protocol: how predictions meet ground truth. images: function (height, width) ->
-    function index -> (3, height, width) float32 tensor in [0, 1]. score: function of the disparities, in order ->
-    iterator of `ImageResult`; ground truth is made, if need be, when it is first called. look: function index -> (the
-    photograph as (h, w, 3) uint8, or None where it is not at hand, true depth (H, W), 0 where unknown), for pictures.
-    """
-
-    name: str
-    columns: tuple
-    lines: list
-    metrics: tuple
-    protocol: Protocol
-    images: Callable
-    score: Callable
-    look: Callable
-
 
 def task_for(opt, tell=None):
     """Return the `Task` that the options ask for; `tell` as `evaluation.evaluate.evaluate` takes it.
@@ -41,17 +21,11 @@ def task_for(opt, tell=None):
     Raises:
         UserError: an unknown split, images that are missing.
     """
+    if opt.eval_split == BENCHMARK:
+        return submission.benchmark_task(opt)
+    if opt.dataset == "frames":
+        return frames_task(opt, tell)
     return make3d_task(opt) if opt.dataset == "make3d" else kitti_task(opt, tell)
-
-
-def _settings(opt):
-    """The fields of `Protocol` that options decide."""
-    unscaled = opt.eval_stereo or opt.disable_median_scaling or opt.metric
-    alignment = opt.alignment or ("none" if unscaled else "median")
-    scale = opt.pred_depth_scale_factor
-    if opt.eval_stereo and scale == 1:
-        scale = STEREO_SCALE
-    return {"alignment": alignment, "scale_factor": scale}
 
 
 def kitti_task(opt, tell):
@@ -62,8 +36,7 @@ def kitti_task(opt, tell):
         presence.check_images(opt.data_path, split, lines, opt.png)
         if not opt.no_eval:
             ground_truth.check(opt.data_path, split, lines)
-    make = Protocol.for_improved_maps if split.name in IMPROVED_SPLITS else Protocol
-    protocol = make(**_settings(opt))
+    protocol = chosen_protocol(opt, "eigen_benchmark" if split.name in IMPROVED_SPLITS else "eigen")
     truths = functools.cache(lambda: _ground_truth(opt, split, lines, protocol, tell))
 
     def images(height, width):
@@ -75,8 +48,8 @@ def kitti_task(opt, tell):
         )  # fmt: skip
         return lambda index: dataset[index]["color", 0, 0]
 
-    def score(disparities):
-        return evaluate_images(truths(), disparities, protocol, with_bands=opt.statistics)
+    def score(disparities, indices):
+        return evaluate_images(truths(), disparities, protocol, with_bands=opt.statistics, indices=indices)
 
     def look(index):
         from datasets.images import read_rgb
@@ -85,7 +58,7 @@ def kitti_task(opt, tell):
         path = frame_path(opt.data_path, line.folder, CAMERAS[line.side], line.frame, ".png" if opt.png else ".jpg")
         return np.asarray(read_rgb(path)) if os.path.exists(path) else None, truths()[index]
 
-    return Task(split.name, ("folder", "frame", "side"), lines, METRICS, protocol, images, score, look)
+    return Task(split.name, ("folder", "frame", "side"), lines, METRICS, protocol, images, score, look, truths)
 
 
 def _ground_truth(opt, split, lines, protocol, tell):
@@ -103,7 +76,8 @@ def _ground_truth(opt, split, lines, protocol, tell):
 def make3d_task(opt):
     """Return the `Task` of the Make3D test images below the data path."""
     pairs = make3d.find_pairs(opt.data_path)
-    protocol = Protocol(garg_crop=False, min_gt=0.0, max_gt=make3d.MAX_DEPTH, **_settings(opt))
+    limits = {"garg_crop": False, "min_gt": 0.0, "max_gt": make3d.MAX_DEPTH, "max_pred": make3d.MAX_DEPTH}
+    protocol = chosen_protocol(opt, "eigen")._replace(**limits)
 
     def images(height, width):
         import torch
@@ -112,8 +86,8 @@ def make3d_task(opt):
             make3d.read_middle(pairs[index].image, height, width, opt.make3d_interpolation)
         )
 
-    def score(disparities):
-        return make3d.evaluate_images(pairs, disparities, protocol)
+    def score(disparities, indices):
+        return make3d.evaluate_images([pairs[index] for index in indices], disparities, protocol)
 
     def look(index):
         middle = make3d.read_middle(pairs[index].image, *LOOK_SIZE)

@@ -14,7 +14,7 @@ def main(argv=None):
     """Parse the options and run the pre-training or the evaluation."""
     opt = parse(argv)
     from pretrainer import Pretrainer
-    from training.run import distributed
+    from system import distributed
     from training.run.failures import one_line
     from training.run.interruption import Interrupted
 

@@ -16,10 +16,10 @@ from learner import Learner, NotFinite
 from pretraining_data import PretrainingData
 from readers import digest
 from scoring import score
+from system import distributed as process_group
 from system.errors import UserError
 from system.files import write_text
 from system.progress import Progress
-from training.run import distributed as process_group
 from training.run import failures
 from training.run import states as states
 from training.run.folder import RunFolder

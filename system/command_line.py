@@ -186,6 +186,17 @@ def _ending_signals():
             signal.signal(signum, handler)
 
 
+@contextlib.contextmanager
+def first_speaks():
+    """Leave it to the first of torchrun's processes to tell a mistake that all of them see alike."""
+    try:
+        yield
+    except UserError:
+        if os.environ.get("RANK", "0") == "0":
+            raise
+        sys.exit(EXIT_USER_ERROR)
+
+
 class Noted:
     """The first signal that asked to end, None so far; `raise_again` does what the signal asked for."""
 

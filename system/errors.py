@@ -30,6 +30,9 @@ class UserErrors(UserError):
         super().__init__(problems[0].what, problems[0].which, problems[0].fix)
         self.problems = list(problems)
 
+    def __reduce__(self):
+        return type(self), (self.problems,)
+
 
 # Operating-system errors that are the surroundings' fault, with the advice that goes with each.
 ADVICE = {

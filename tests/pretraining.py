@@ -15,7 +15,7 @@ import timm  # noqa: E402
 import classifier  # noqa: E402, F401 (registers the models with timm)
 from learner import Learner  # noqa: E402
 from pretraining_options import parse  # noqa: E402
-from training.run.distributed import Processes  # noqa: E402
+from system.distributed import Processes  # noqa: E402
 
 
 def words(text):

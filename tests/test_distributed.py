@@ -100,9 +100,9 @@ def test_torchrun_starts_train(synthetic_drive, tmp_path):
 
 def test_batchnorm_statistics_cannot_be_shared_between_cpus(monkeypatch):
     from options import LiteMonoOptions
+    from system import distributed
     from system.errors import UserError
     from trainer import Trainer
-    from training.run import distributed
 
     monkeypatch.setattr(distributed, "start", lambda use_cuda: distributed.Processes(0, 0, 2))
     with pytest.raises(UserError, match="drop --sync_bn"):

@@ -265,7 +265,6 @@ def refused(code, capsys):
         (("--load_weights_folder", "w", "--eval_stereo", "--alignment", "median"), "--alignment median"),
         (("--load_weights_folder", "w", "--eval_stereo", "--eval_mono"), "two ways"),
         (("--load_weights_folder", "w", "--eval_split", "nowhere"), "nowhere"),
-        (("--load_weights_folder", "w", "--dataset", "frames"), "no protocol"),
         (("--load_weights_folder", "w", "--dataset", "make3d", "--statistics"), "--statistics with"),
         (("--load_weights_folder", "w", "--batch_size", "0"), "batch_size"),
         (("--load_weights_folder", "w", "--pred_depth_scale_factor", "-1"), "positive"),

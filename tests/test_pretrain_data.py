@@ -18,9 +18,9 @@ import labelled_images as images
 import readers
 from augmentation import make_transform
 from pretraining_options import parse
+from system.distributed import Processes
 from tests.pretraining import SMALL, fails
 from tests.shapes_and_textures import CLASSES
-from training.run.distributed import Processes
 from training.run.loading import BadSamples, make_loader
 
 

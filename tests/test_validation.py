@@ -7,11 +7,11 @@ import torch
 
 import train
 import trainer as trainer_module
+from system.distributed import Processes
 from tests.short_runs import arguments, differences, files_below, options
 from trainer import Trainer
 from training import validation
 from training.data import TrainingData
-from training.run.distributed import Processes
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ import torch
 
 def gradients(folder):
     """Save the gradients that the process with this rank holds after the backward pass; `halves` tells whose inputs."""
+    from system import distributed
     from tests.short_runs import options
     from trainer import Trainer
-    from training.run import distributed
 
     torch.set_num_threads(1)
     flags = "--model lite-mono-tiny --height 32 --width 64 --pose_model_type posecnn --drop_path 0 --no_cuda"

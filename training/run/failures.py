@@ -4,16 +4,13 @@ import contextlib
 import errno
 import os
 
-import torch
-
 from system import resources
+from system.distributed import is_lost_peer
 from system.errors import UserError, from_os_error
 from system.files import write_json
 from training.run.loading import ending_workers
 
 _SHARED_MEMORY = ("bus error", "shared memory", "/torch_", "shm")
-_PEERS = ("connection closed by peer", "connection reset", "gloo", "nccl", "broken pipe", "socket timeout",
-          "wait timeout")  # fmt: skip
 
 # What a batch that its process hands over ends in when the process is gone.
 _LOADER_IS_GONE = (errno.ENOENT, errno.ECONNRESET, errno.ECONNREFUSED)
@@ -92,14 +89,6 @@ def _loader_died(where, said):
     fix = "memory or file handles (ulimit -n) may be short: lower --num_workers, and continue with --resume"
     said = said or "it ended in the middle of a batch"
     return UserError("a process that loads data has died", f"{where}: {said}", fix)
-
-
-def is_lost_peer(error):
-    """Whether a RuntimeError says that another process of the group went away."""
-    if isinstance(error, torch.distributed.DistError):
-        return True
-    text = str(error).lower()
-    return any(word in text for word in _PEERS)
 
 
 def stop_unless_finite(what, value, path, report):

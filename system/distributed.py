@@ -19,6 +19,8 @@ from system.command_line import EXIT_USER_ERROR, STARTED_BY
 from system.errors import UserError
 
 TIMEOUT = datetime.timedelta(minutes=30)
+_PEERS = ("connection closed by peer", "connection reset", "gloo", "nccl", "broken pipe", "socket timeout",
+          "wait timeout")  # fmt: skip
 ORPHAN_LOOKS, ORPHAN_PATIENCE = 2.0, 30.0  # seconds between looks for torchrun; from its end to this process's
 
 
@@ -49,10 +51,14 @@ class Processes(NamedTuple):
 
     def from_first(self, value):
         """Return the first process's plain `value`."""
+        return self.from_rank(value, 0)
+
+    def from_rank(self, value, rank):
+        """Return the plain `value` of the process with that rank."""
         if self.count == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=rank)
         return box[0]
 
     def broadcast_buffers(self, module):
@@ -77,8 +83,12 @@ class Processes(NamedTuple):
             dist.barrier()
 
 
-def start(use_cuda):
+def start(use_cuda, backend=None):
     """Join the processes that torchrun started, or stand alone. Call `stop` at the end.
+
+    Args:
+        use_cuda: each process takes a GPU of its own.
+        backend: of the group; without, NCCL between GPUs and gloo between CPUs.
 
     Raises:
         UserError: there are fewer GPUs than processes.
@@ -99,9 +109,9 @@ def start(use_cuda):
     if "TORCHELASTIC_RUN_ID" in os.environ:
         threading.Thread(target=_follow_torchrun, daemon=True).start()
     if not dist.is_initialized():
-        device = {"device_id": torch.device("cuda", local_rank)} if use_cuda else {}
+        device = {"device_id": torch.device("cuda", local_rank)} if use_cuda and backend != "gloo" else {}
         with _killable():
-            dist.init_process_group("nccl" if use_cuda else "gloo", timeout=TIMEOUT, **device)
+            dist.init_process_group(backend or ("nccl" if use_cuda else "gloo"), timeout=TIMEOUT, **device)
     return Processes(dist.get_rank(), local_rank, count)
 
 
@@ -136,3 +146,11 @@ def stop():
     if dist.is_available() and dist.is_initialized():
         with contextlib.suppress(RuntimeError):  # the others may be gone already
             dist.destroy_process_group()
+
+
+def is_lost_peer(error):
+    """Whether a RuntimeError says that another process of the group went away."""
+    if isinstance(error, dist.DistError):
+        return True
+    text = str(error).lower()
+    return any(word in text for word in _PEERS)
