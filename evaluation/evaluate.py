@@ -128,9 +128,9 @@ def _evaluate_one(opt, folder, stored, task, tell, processes):
     if kept:
         for _ in written_on_the_way(_disparities_path(opt, folder, task), kept.of_all(share), share, tell):
             pass
-    results = share.merged(own)
     if opt.submission:
         return []
+    results = share.merged(own)
     if opt.no_eval:
         if tell:
             tell(f"{len(results)} images predicted, not evaluated")
