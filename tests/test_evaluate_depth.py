@@ -2,6 +2,8 @@
 
 import csv
 import json
+import tracemalloc
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -180,8 +182,6 @@ def test_several_folders_make_one_table(weights, tree, tmp_path, capsys):
 
 
 def test_evaluate_prints_nothing(weights, tree, capfd):
-    from argparse import Namespace
-
     options = Namespace(load_weights_folder=str(weights), data_path=str(tree[0]), eval_split=str(tree[1]), device="cpu")
     assert len(evaluate_depth.evaluate(options)) == 1
     assert capfd.readouterr() == ("", "")
@@ -219,8 +219,6 @@ def test_improved_maps_are_evaluated_without_crop(weights, tmp_path):
 
 
 def test_evaluate_takes_a_namespace_and_returns_the_results(weights, tree):
-    from argparse import Namespace
-
     options = Namespace(load_weights_folder=str(weights), data_path=str(tree[0]), eval_split=str(tree[1]), model=MODEL)
     [evaluation] = evaluate_depth.evaluate(options)
     assert evaluation.means.shape == (7,) and len(evaluation.results) == 3
@@ -235,6 +233,27 @@ def test_multiply_adds_agree_with_torchs_own_counter():
     found = cost.network_cost(encoder, decoder, HEIGHT, WIDTH)
     assert found.multiply_adds == counter.get_total_flops() // 2
     assert (found.encoder_parameters, found.decoder_parameters) == (1_955_192, 192_467)
+
+
+def test_a_whole_evaluation_needs_no_more_memory_for_more_images(tmp_path):
+    """The peak of Python's and NumPy's memory over a whole evaluation of stored disparities, 40 and 160 images."""
+    rng = np.random.default_rng(4)
+    truth = np.where(rng.random((150, 500)) < 0.05, rng.uniform(2, 70, (150, 500)), 0).astype(np.float32)
+    peaks = {}
+    for count in (40, 160):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        (folder / "test_files.txt").write_text("".join(f"drive {frame} l\n" for frame in range(count)))
+        np.savez(folder / "gt_depths.npz", **{f"depth_{index:05d}": truth for index in range(count)})
+        disparities = np.lib.format.open_memmap(folder / "d.npy", "w+", np.float32, (count, 60, 200))
+        disparities[:] = rng.uniform(0.02, 0.4, (60, 200))
+        disparities.flush()
+        tracemalloc.start()
+        [found] = evaluate_depth.evaluate(Namespace(ext_disp_to_eval=folder / "d.npy", eval_split=folder))
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(found.results) == count
+    assert peaks[160] < 1.3 * peaks[40]
 
 
 # ------------------------------------------------------------------------------------------------ mistakes
