@@ -6,7 +6,6 @@ Every step does only what is left to do and can be run alone; a run that was bro
 Archives live in DATA/archives, where they may also be put by hand.
 """
 
-import contextlib
 import sys
 
 from datasets.preparation import kitti_drives
@@ -48,6 +47,7 @@ def main(argv=None):
         raise UserError("contradictory options", "--png with --delete_png", "leave one of them out")
     from datasets.preparation.plan import Work
     from datasets.preparation.steps import Step, prepare
+    from evaluation import ground_truth
 
     drives, notes = kitti_drives.wanted_drives(options.split, options.frame_ids, options.use_stereo, options.lidar)
     print(*notes, sep="\n", end="\n" if notes else "")
@@ -55,26 +55,8 @@ def main(argv=None):
     given |= {"delete_archives": options.delete_archives, "delete_png": options.delete_png}
     work = Work(options.data_path, drives, workers=options.num_workers, **given)
     steps = {Step(step) for step in options.steps} - ({Step.CONVERT} if options.png else set())
-    prepare(work, steps, lambda: build_ground_truth(options, work))
+    prepare(work, steps, lambda: ground_truth.build_missing(work.data_path, options.split, work.problems.collected))
     return 0
-
-
-def build_ground_truth(options, work):
-    """Build gt_depths.npz of every split that has a test list, unless one for that list is there."""
-    from datasets.splits import resolve_split
-    from evaluation.ground_truth import build, ground_truth_path, load_ground_truth
-
-    for split in map(resolve_split, options.split):
-        if "test" not in split.parts() or split.name == "benchmark":
-            continue
-        with work.problems.collected():
-            lines, path = split.lines("test"), ground_truth_path(split)
-            with contextlib.suppress(UserError):
-                load_ground_truth(path, lines)
-                print(f"ground truth of {split.name} is there: {path}")
-                continue
-            build(work.data_path, split, lines)
-            print(f"ground truth of {split.name}: {len(lines)} maps in {path}")
 
 
 if __name__ == "__main__":

@@ -30,10 +30,9 @@ def main(argv=None):
     opt = parser().parse_args(argv)
     check(opt)
     jobs = [] if opt.camera is not None else find_jobs(opt.image_path, opt.ext, opt.test, opt.output_dir)
-    from evaluation.trajectories import read_poses
     from inference.run import run
 
-    run(opt, jobs, read_poses(opt.poses) if opt.poses else None)
+    run(opt, jobs)
     return 0
 
 

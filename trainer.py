@@ -1,6 +1,7 @@
 """Self-supervised training: depth and motion networks learn from video by predicting each frame from its neighbours.
 
-`Trainer(opt)` builds networks and optimisers; `process_batch` is the objective alone; `train` is the whole run.
+`Trainer(opt)` builds networks and optimisers; `process_batch` is the objective alone; `train` is the whole run, and
+`run` all that train.py does with its options.
 """
 
 import contextlib
@@ -10,19 +11,22 @@ import os
 
 import torch
 
+from checkpointing.fetched import pretrained_encoder, weights_folder
 from checkpointing.files import load_strictly, write_state
 from checkpointing.folders import save_networks
 from evaluation.cost import network_cost
 from losses.objective import Objective, compute_losses
 from options import FREE_ON_RESUME
+from reports import after_training
 from system import distributed as process_group
 from system.errors import UserError
 from system.files import replacing_folder, sweep, write_json
 from training.alarms import Alarms, startup_notices, watch
-from training.data import TrainingData
+from training.data import TrainingData, find_split
 from training.model import DepthAndMotion, sum_of_motions
 from training.optimisation import Optimisation, numbers_of
 from training.resumption import check_content, check_progress, restored
+from training.run import session
 from training.run import states as states
 from training.run.failures import holding_folder, one_line, stop_unless_finite
 from training.run.folder import RunFolder
@@ -376,6 +380,26 @@ class Trainer:
             self.log.close()
             signum = next(each for each in self.processes.gather(self.interruption.signum) if each is not None)
             raise Interrupted(signum, self.run.states)
+
+
+def run(opt):
+    """Train as the options of train.py say, from names of weights to the report; return the exit code.
+
+    Raises:
+        UserError: as `Trainer` and `Trainer.train`; weights or a report that cannot be had.
+    """
+    if opt.report:
+        after_training.check(opt)
+    opt.load_weights_folder = weights_folder(opt.load_weights_folder)
+    opt.mypretrain = pretrained_encoder(opt.mypretrain)
+    find_split(opt)  # before the pose network's weights are fetched
+
+    def work(trainer):
+        trainer.train()
+        if opt.report and trainer.processes.is_first:
+            after_training.write(opt, trainer.run.path)
+
+    return session.run(lambda: Trainer(opt), work)
 
 
 def make_objective(opt, network):

@@ -16,6 +16,7 @@ from system import files
 from system.command_line import Parser, command, positive
 
 BATCHES = (1, 2, 4, 8, 16)
+ON_REQUEST = ("ablation", "shared_cores")  # parts that are measured when they are named
 
 
 class Settings(NamedTuple):
@@ -43,7 +44,7 @@ def make_parser():
     """Return the parser of this script."""
     parser = Parser(prog="benchmark.py", description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), metavar="PART",
-                        default=[part for part in PARTS if part != "ablation"],
+                        default=[part for part in PARTS if part not in ON_REQUEST],
                         help=f"what to measure, of {' '.join(PARTS)}")  # fmt: skip
     parser.add_argument("--model", default="lite-mono", choices=list(MODELS), help="model of the training step")
     parser.add_argument("--batch_size", type=positive, default=4, help="of the training step")

@@ -2,6 +2,20 @@
 
 import os
 
+import numpy as np
+import torch
+
+from benchmark.plain import depth_network
+from checkpointing.folders import DepthNetwork, load_depth_network
+from cpu.allocator import keep_freed_memory
+from exporting import checks, precision
+from exporting.network import ExportedNetwork, Form
+from exporting.onnx_file import onnx_model
+from inference.folded import FoldedDepthNetwork
+from layers import disp_to_depth
+from networks import DepthDecoder, LiteMono
+from system import files
+
 FORMS = {  # name of a file: (per-pixel networks, attention)
     "float32": ("convolution", "channels"),
     "matmul": ("matmul", "channels"),
@@ -14,11 +28,6 @@ FORM_VERSIONS = tuple(f"{engine} {form}" for form in ("matmul", "tokens") for en
 
 def networks(model, height, width, weights=None):
     """Return the `DepthNetwork` of a folder at a size, or an untrained one whose blocks all count."""
-    import torch
-
-    from checkpointing.folders import DepthNetwork, load_depth_network
-    from networks import DepthDecoder, LiteMono
-
     if weights:
         return load_depth_network(weights, model)._replace(height=height, width=width)
     torch.manual_seed(0)
@@ -28,11 +37,6 @@ def networks(model, height, width, weights=None):
 
 def write_models(folder, network, pixels, all_forms=False):
     """Write the ONNX files that the versions run: the float32 forms, float16, int8 calibrated on `pixels`."""
-    from exporting import checks, precision
-    from exporting.network import ExportedNetwork, Form
-    from exporting.onnx_file import onnx_model
-    from system import files
-
     made = {}
     for name, (pixel_networks, attention) in FORMS.items():
         if name == "float32" or all_forms:
@@ -48,13 +52,6 @@ def write_models(folder, network, pixels, all_forms=False):
 
 def predictor(version, network, folder, threads):
     """Return the function image (1, 3, H, W) float32 array -> scaled disparity of a version."""
-    import torch
-
-    from benchmark.plain import depth_network
-    from exporting import checks
-    from inference.folded import FoldedDepthNetwork
-    from layers import disp_to_depth
-
     if version in ("plain", "folded"):
         encoder, decoder = network.encoder, network.decoder
         folded = FoldedDepthNetwork(encoder, decoder).eval()
@@ -80,11 +77,6 @@ def predictor(version, network, folder, threads):
 
 def make(version, model, height, width, weights, folder):
     """Return the function that predicts one image, and the device."""
-    import numpy as np
-    import torch
-
-    from cpu.allocator import keep_freed_memory
-
     if version == "folded":
         keep_freed_memory()
     network = networks(model, height, width, weights)

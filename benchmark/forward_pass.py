@@ -1,18 +1,18 @@
 """The job of `benchmark.worker` that predicts disparity: the networks as the paper draws them, or folded."""
 
+import torch
+
+from benchmark.plain import depth_network
+from cpu.allocator import keep_freed_memory
+from inference.folded import FoldedDepthNetwork
+from networks import DepthDecoder, LiteMono
+from system.devices import choose_device
+
 VERSIONS = ("plain", "folded")
 
 
 def make(version, model, height, width, batch, no_cuda):
     """Return the function that predicts disparity for a batch, and the device."""
-    import torch
-
-    from benchmark.plain import depth_network
-    from cpu.allocator import keep_freed_memory
-    from inference.folded import FoldedDepthNetwork
-    from networks import DepthDecoder, LiteMono
-    from system.devices import choose_device
-
     device = choose_device(no_cuda)
     torch.manual_seed(0)
     encoder = LiteMono(model, height, width).to(device).eval()

@@ -2,6 +2,15 @@
 
 import os
 
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmark.plain import items
+from datasets import KITTIRAWDataset
+from datasets.cache import FrameCache
+from kitti_utils import CAMERAS, frame_path
+
 VERSIONS = ("plain", "files", "cache")
 DRIVE = "made_up/drive_sync"
 FRAMES = 6
@@ -12,9 +21,6 @@ CACHE_REPEATS = 20  # one pass over so few items would be too short to time
 
 def write_drive(folder):
     """Write the images of the drive in KITTI raw's layout."""
-    import numpy as np
-    from PIL import Image
-
     os.makedirs(os.path.dirname(image_path(folder, 0)))
     rng = np.random.default_rng(0)
     for frame in range(FRAMES):
@@ -25,22 +31,16 @@ def write_drive(folder):
 
 def image_path(folder, frame):
     """Return where an image of the drive is."""
-    from kitti_utils import CAMERAS, frame_path
-
     return frame_path(folder, DRIVE, CAMERAS["l"], frame, ".jpg")
 
 
 def make(version, folder):
     """Return the function that makes all items once (the cached ones `CACHE_REPEATS` times), and the device."""
-    import torch
-
     torch.set_num_threads(1)
     return {"plain": _plain, "files": _files, "cache": _cached}[version](folder), torch.device("cpu")
 
 
 def _plain(folder):
-    from benchmark.plain import items
-
     rng = items.random_numbers(0)
 
     def run():
@@ -52,8 +52,6 @@ def _plain(folder):
 
 
 def _dataset(folder, **more):
-    from datasets import KITTIRAWDataset
-
     keys = {("color", frame, 0) for frame in (0, -1, 1)} | {("color_aug", frame, 0) for frame in (0, -1, 1)}
     keys |= {("color", 0, 1), ("color", 0, 2)}
     lines = [f"{DRIVE} {frame} l" for frame in range(1, FRAMES - 1)]
@@ -73,8 +71,6 @@ def _files(folder):
 
 def _cached(folder):
     """The arithmetic is left to the training device."""
-    from datasets.cache import FrameCache
-
     dataset = _dataset(folder, on_device=True)
     FrameCache.open("ram", dataset, quiet=True)
 

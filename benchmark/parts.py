@@ -8,9 +8,20 @@ import tempfile
 import time
 import tracemalloc
 
-from benchmark import items, projection
+import numpy as np
+
+from benchmark import exported, forward_pass, items, projection, sharing, training_step, video_loop
 from benchmark.timing import Row, in_turn, rows
 from benchmark.worker import ROOT, Worker
+from checkpointing.folders import save_networks
+from datasets import KITTIRAWDataset
+from datasets.cache import FrameCache, Recipe
+from evaluation.cost import network_cost
+from evaluation.metrics import Protocol, evaluate_images
+from exporting import checks
+from exporting.export import read_images
+from exporting.network import Form
+from networks import DepthDecoder, LiteMono
 from networks.model_table import MODELS
 
 SIZES = ((192, 640), (320, 1024))
@@ -37,16 +48,28 @@ def _measured(settings, job, versions, arguments, times=1):
 
 def step(settings):
     """Seconds and peak memory of a training step."""
-    from benchmark.training_step import VERSIONS
-
-    return _steps(settings, [version for version in VERSIONS if "compiled" not in version or settings.compile])
+    versions = [each for each in training_step.VERSIONS if settings.compile or "compiled" not in each]
+    return _steps(settings, versions)
 
 
 def ablation(settings):
     """The training step on a CPU without each of its fast ways (see cpu/__init__.py), and without all of them."""
-    from benchmark.training_step import ABLATION
+    return _steps(settings, training_step.ABLATION)
 
-    return _steps(settings, ABLATION)
+
+def shared_cores(settings):
+    """Seconds of a short run, and of two at once on the same cores, without and with data workers."""
+    steps, result = 5 if settings.quick else 30, []
+    with tempfile.TemporaryDirectory() as data:
+        sharing.write_street(data)
+        for workers in (0, 2):
+            runs = {
+                version: lambda version=version, workers=workers: sharing.seconds(version, data, workers, steps)
+                for version in sharing.VERSIONS
+            }
+            measured = in_turn(runs, min(settings.rounds, 3))
+            result += rows("shared cores", f"{steps} steps, {workers} workers", "s", measured)
+    return result
 
 
 def _steps(settings, versions):
@@ -65,24 +88,17 @@ def _steps(settings, versions):
 
 def inference(settings):
     """Milliseconds of a forward pass to disparity, over models, sizes and batches."""
-    from benchmark.forward_pass import VERSIONS
-
     result = []
     for model, (height, width), batch in settings.forward_passes:
         arguments = model, height, width, batch, settings.no_cuda
         times = max(1, 4 // batch)
-        measured, _ = _measured(settings, "forward_pass", VERSIONS, arguments, times)
+        measured, _ = _measured(settings, "forward_pass", forward_pass.VERSIONS, arguments, times)
         result += rows("inference", f"{model} {width}x{height}, batch {batch}", "ms", measured, per=1000)
     return result
 
 
 def export(settings):
     """Milliseconds, size and error of exported files at batch 1, every engine and precision beside torch."""
-    from benchmark import exported
-    from exporting import checks
-    from exporting.export import read_images
-    from exporting.network import Form
-
     result, base = [], next(iter(MODELS))
     chosen = [settings.model] if settings.export_weights or settings.quick else MODELS
     for model, (height, width) in [(model, size) for model in chosen for size in SIZES[: 1 if settings.quick else 2]]:
@@ -111,9 +127,6 @@ def export(settings):
 
 def cost(settings):
     """Parameters and multiply-adds of the four models at both sizes."""
-    from evaluation.cost import network_cost
-    from networks import DepthDecoder, LiteMono
-
     result = []
     for model in MODELS:
         for height, width in SIZES:
@@ -154,9 +167,6 @@ def start_up(settings):
 
 
 def _write_weights(folder, model):
-    from checkpointing.folders import save_networks
-    from networks import DepthDecoder, LiteMono
-
     encoder = LiteMono(model)
     networks = {"encoder": encoder, "depth": DepthDecoder(encoder.num_ch_enc)}
     save_networks(folder, networks, 192, 640, False, encoder.dilations)
@@ -164,8 +174,6 @@ def _write_weights(folder, model):
 
 def video(settings):
     """Frames a second of a video, decoded, coloured and encoded, beside those of the network alone at batch 1."""
-    from benchmark import video_loop
-
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "drive.mp4")
         _write_weights(folder, settings.model)
@@ -203,11 +211,6 @@ def _with_peak(work):
 
 def _data_set_of(count):
     """Make a data set of made-up lines and the table of its cache."""
-    import numpy as np
-
-    from datasets import KITTIRAWDataset
-    from datasets.cache import FrameCache, Recipe
-
     lines = [f"{items.DRIVE} {number // 2 + 1} {'lr'[number % 2]}" for number in range(count)]
     dataset = KITTIRAWDataset("nowhere", lines, 192, 640, (0, -1, 1), 3, is_train=True)
     recipe = Recipe([dataset])
@@ -216,10 +219,6 @@ def _data_set_of(count):
 
 def _scores_of(count):
     """Score made-up predictions against made-up ground truth."""
-    import numpy as np
-
-    from evaluation.metrics import Protocol, evaluate_images
-
     class GroundTruth:
         def __len__(self):
             return count
@@ -232,4 +231,5 @@ def _scores_of(count):
 
 
 PARTS = {"cost": cost, "start_up": start_up, "growth": growth, "ground_truth": ground_truth, "loader": loader,
-         "inference": inference, "export": export, "video": video, "step": step, "ablation": ablation}  # fmt: skip
+         "inference": inference, "export": export, "video": video, "step": step, "ablation": ablation,
+         "shared_cores": shared_cores}  # fmt: skip

@@ -2,6 +2,13 @@
 
 import os
 
+import numpy as np
+import torch
+
+from benchmark.plain import ground_truth
+from cpu.allocator import keep_freed_memory
+from kitti_utils import CALIBRATION, generate_depth_map
+
 VERSIONS = ("plain", "fast")
 POINTS = 120_000
 CAMERA = """S_rect_02: 1242 375
@@ -13,10 +20,6 @@ VELODYNE = "R: 0 -1 0 0 0 -1 1 0 0\nT: 0 -0.08 -0.27\n"
 
 def write_scan(folder):
     """Write scan.bin and both calibration files: points all around, as dense as a sensor of 64 rings sees a street."""
-    import numpy as np
-
-    from kitti_utils import CALIBRATION
-
     rng = np.random.default_rng(0)
     angle, lift = rng.uniform(-np.pi, np.pi, POINTS), rng.uniform(-0.4, 0.03, POINTS)
     reach = rng.uniform(4, 70, POINTS)
@@ -29,12 +32,6 @@ def write_scan(folder):
 
 def make(version, folder):
     """Return the function that projects the scan, and the device."""
-    import torch
-
-    from benchmark.plain import ground_truth
-    from cpu.allocator import keep_freed_memory
-    from kitti_utils import generate_depth_map
-
     scan = os.path.join(folder, "scan.bin")
     if version == "plain":
         return lambda: ground_truth.generate_depth_map(folder, scan), torch.device("cpu")

@@ -2,7 +2,15 @@
 
 import os
 
+import numpy as np
+import torch
+
+from benchmark.plain import depth_network, objective
 from cpu import SWITCH, WAYS
+from losses.objective import Objective, compute_losses
+from options import LiteMonoOptions
+from training.model import DepthAndMotion
+from training.run.precision import Precision, choose_device, set_up
 
 ABLATION = ("fast", *(f"fast without {way}" for way in (*WAYS, "all")))
 VERSIONS = ("plain", "fast", "fast bf16", "fast compiled", "fast bf16 compiled")
@@ -10,9 +18,6 @@ VERSIONS = ("plain", "fast", "fast bf16", "fast compiled", "fast bf16 compiled")
 
 def made_up_batch(batch, height, width, device):
     """Return a batch as the data sets make it: a smooth moving picture with noise."""
-    import numpy as np
-    import torch
-
     generator = torch.Generator().manual_seed(0)
     small = torch.rand(batch, 3, height // 16, (width + 32) // 16, generator=generator)
     picture = torch.nn.functional.interpolate(small, (height, width + 32), mode="bilinear")
@@ -32,14 +37,6 @@ def made_up_batch(batch, height, width, device):
 
 def make(version, model, batch, height, width, no_cuda):
     """Return the function that takes one step and returns the loss, which waits for the device; and the device."""
-    import torch
-
-    from benchmark.plain import depth_network, objective
-    from losses.objective import Objective, compute_losses
-    from options import LiteMonoOptions
-    from training.model import DepthAndMotion
-    from training.run.precision import Precision, choose_device, set_up
-
     if "without" in version:
         os.environ[SWITCH] = version.split()[-1].replace("all", "1")
     device = choose_device(no_cuda)

@@ -10,6 +10,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 from datasets import dataset_class
+from datasets.check_motion import check_motion
 from datasets.mono_dataset import LEAVE_OUT, before_first
 from datasets.splits import resolve_split, shared_notice
 from system.errors import UserError
@@ -59,8 +60,6 @@ def check_data(opt):
         raise UserError("lines ask for frames that cannot exist", f"{len(impossible)} neighbours", LEAVE_OUT)
     print(f"complete, {len(tasks)} files read")
     if opt.dataset == "frames":
-        from datasets.check_motion import check_motion
-
         check_motion(parts["train"], os.path.join(opt.data_path, SHEET))
     return 0
 

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 from PIL import Image
 
+from inference import Predictor
 from options import add_model_options
 from system.command_line import Parser, command, positive
 from system.devices import choose_device
@@ -38,7 +39,6 @@ def main(argv=None):
     paths = [os.path.join(opt.images, name) for name in names if name.lower().endswith(ending)][: opt.frames]
     if not paths:
         raise UserError(f"no {ending} frames", opt.images, "give a folder of frames, or another --ext")
-    from inference import Predictor
 
     device = choose_device(opt.no_cuda, opt.device)
     write(opt.out, paths, Predictor(opt.load_weights_folder, opt.model, device, dilations=opt.dilations), opt.width)

@@ -10,6 +10,10 @@ import sys
 
 import numpy as np
 
+from datasets.splits import parse_lines, resolve_split
+from evaluation import ground_truth
+from evaluation.ground_truth import depth_of
+from evaluation.metrics import METRICS, Protocol, evaluate_images, mean_errors
 from system.command_line import Parser, command, positive
 from system.errors import UserError
 from system.files import refuse_as_output, write_json
@@ -25,10 +29,6 @@ def main(argv=None):
     parser.add_argument("--json", help="write the figures here")
     opt = parser.parse_args(argv)
     refuse_as_output(opt.json, (".json",), "--json")
-
-    from datasets.splits import resolve_split
-    from evaluation import ground_truth
-    from evaluation.metrics import METRICS, Protocol, evaluate_images, mean_errors
 
     split = resolve_split(opt.split)
     path = ground_truth.build(opt.data_path, split, quiet=True)
@@ -53,9 +53,6 @@ def mean_depth_of_rows(data_path, lines, frames):
     Raises:
         UserError: the frames have no scans.
     """
-    from datasets.splits import parse_lines
-    from evaluation.ground_truth import depth_of
-
     left = [line for line in parse_lines(lines) if line.side == "l"]
     chosen = left[:: max(1, len(left) // frames)]
     total = count = None

@@ -6,7 +6,15 @@
 import sys
 
 import numpy as np
+from PIL import Image, ImageDraw
 
+from datasets import KITTIRAWDataset
+from datasets.splits import resolve_split
+from evaluation.ground_truth import ground_truth_path, load_ground_truth
+from evaluation.metrics import MAX_DEPTH
+from inference.colour import colour_disparity
+from inference.predictor import Predictor
+from layers import disp_to_depth
 from options import add_model_options
 from system.command_line import Parser, command, positive
 from system.devices import choose_device
@@ -38,13 +46,6 @@ def main(argv=None):
 
 def sheet(opt):
     """Return the sheet as a PIL image."""
-    from PIL import Image, ImageDraw
-
-    from datasets import KITTIRAWDataset
-    from datasets.splits import resolve_split
-    from evaluation.ground_truth import ground_truth_path, load_ground_truth
-    from inference.predictor import Predictor
-
     split = resolve_split(opt.split)
     lines = split.lines("test")
     truths = load_ground_truth(ground_truth_path(split))
@@ -69,10 +70,6 @@ def sheet(opt):
 def cells(image, before, after, truth, depth_range):
     """Return the pictures of one frame, (H, W, 3) uint8 each, from disparities (1, 1, H, W) and depth (h, w)."""
     import cv2
-
-    from evaluation.metrics import MAX_DEPTH
-    from inference.colour import colour_disparity
-    from layers import disp_to_depth
 
     scaled = disp_to_depth(after, *depth_range)[0][0, 0].cpu().numpy()
     depth = 1 / cv2.resize(scaled, truth.shape[::-1])

@@ -4,8 +4,9 @@ import os
 
 import numpy as np
 
+from checkpointing.fetched import weights_folder
+from checkpointing.folders import describe
 from checkpointing.metric_scale import write_metric_scale
-from checkpointing.published import weights_folder
 from datasets.frames_layout import read_depth
 from evaluation import scale
 from evaluation.ground_truth import load_ground_truth
@@ -72,8 +73,6 @@ def told(found, count):
 
 
 def _of_training(opt, folder):
-    from checkpointing.folders import describe
-
     if not describe(folder, opt.model).state.get("use_stereo"):
         raise UserError("weights that were not trained with stereo pairs have no unit that is known",
                         f"--baseline {opt.baseline:g}", "give pairs: --image_path LEFT --right_path RIGHT")  # fmt: skip

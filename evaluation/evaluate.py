@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from checkpointing.published import weights_folder
+from checkpointing.fetched import weights_folder
 from evaluation import presence, report, sharing, submission
 from evaluation.metrics import mean_errors
 from evaluation.predictions import network_disparities, stored_disparities, written_on_the_way

@@ -6,6 +6,7 @@ made of. Files of the published code, one pickled object array "data", are read 
 nothing but arrays of numbers.
 """
 
+import contextlib
 import json
 import os
 import pickle
@@ -70,6 +71,27 @@ def build(data_path, split, lines=None, *, camera_depth=False, output=None, work
     with Progress("ground truth", len(entries), "images", quiet) as progress:
         _write(path, progress.over(_parallel(one, len(entries), workers)), comment)
     return path
+
+
+def build_missing(data_path, splits, collected):
+    """Build gt_depths.npz of every split that has a test list, unless one for that list is there; print what is done.
+
+    Args:
+        data_path: root of KITTI raw.
+        splits: names or folders.
+        collected: function that returns a context which keeps a split's `UserError` for later.
+    """
+    for split in map(resolve_split, splits):
+        if "test" not in split.parts() or split.name == "benchmark":
+            continue
+        with collected():
+            lines, path = split.lines("test"), ground_truth_path(split)
+            with contextlib.suppress(UserError):
+                load_ground_truth(path, lines)
+                print(f"ground truth of {split.name} is there: {path}")
+                continue
+            build(data_path, split, lines)
+            print(f"ground truth of {split.name}: {len(lines)} maps in {path}")
 
 
 def check(data_path, split, lines):

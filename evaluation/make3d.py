@@ -13,7 +13,9 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
+from datasets.images import read_rgb
 from evaluation import MAKE3D_INTERPOLATIONS as INTERPOLATIONS
 from evaluation.metrics import ImageResult, aligned
 from system.errors import UserError
@@ -87,10 +89,6 @@ def read_middle(path, height, width, interpolation="lanczos"):
     Raises:
         UserError: the image is missing, damaged, or of another shape.
     """
-    from PIL import Image
-
-    from datasets.images import read_rgb
-
     image = read_rgb(path)
     if abs(image.height * IMAGE_SIZE[1] - image.width * IMAGE_SIZE[0]) > IMAGE_SIZE[0]:
         raise UserError("a Make3D image of another shape", f"{path}: {image.width}x{image.height}",

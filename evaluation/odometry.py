@@ -1,6 +1,6 @@
 """Errors of a predicted trajectory: Monodepth2's 5-frame ATE, Sim(3)-aligned ATE, and KITTI's relative errors.
 
-Trajectories as in `evaluation.trajectories`: world_T_camera (n, 4, 4), metres. Monocular video leaves the scale open:
+Trajectories as in `datasets.trajectories`: world_T_camera (n, 4, 4), metres. Monocular video leaves the scale open:
 each error says how it is fixed. Free of torch.
 
 Sources: Zhou et al., CVPR 2017, and Godard et al., ICCV 2019 (5-frame ATE); Umeyama, PAMI 1991 (Sim(3)); Geiger et al.,
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.trajectories import inverse, motions_of, travelled
+from datasets.trajectories import inverse, motions_of, travelled
 
 TRACK = 5  # points of a snippet
 LENGTHS = (100, 200, 300, 400, 500, 600, 700, 800)  # metres of KITTI's segments

@@ -3,8 +3,8 @@
 import io
 import os
 
+from datasets.trajectories import straight_line, travelled, write_poses
 from evaluation.odometry import align
-from evaluation.trajectories import straight_line, travelled, write_poses
 from system import files
 
 # name in the JSON file: (heading, decimals)

@@ -5,11 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from datasets.trajectories import accumulate, read_poses, straight_line
 from evaluation import odometry, odometry_report
 from evaluation.sequences import folder_sequence, frames, kitti_sequence
-from evaluation.trajectories import accumulate, read_poses, straight_line
+from inference.motion import MotionPredictor
 from system import files
+from system.devices import choose_device
 from system.errors import UserError
+from system.progress import Progress
 
 STRAIGHT_LINE = "straight line"
 
@@ -29,8 +32,6 @@ def evaluate(options):
     if options.ext_poses:
         return [_stored(options)]
     sequences = _sequences(options)
-    from inference.motion import MotionPredictor
-    from system.devices import choose_device
 
     device = choose_device(options.no_cuda, options.device)
     folder = os.path.expanduser(options.load_weights_folder)
@@ -85,8 +86,6 @@ def _motions(predictor, sequence, options):
 
 
 def _predicted(sequence, motions, options):
-    from system.progress import Progress
-
     with Progress(f"sequence {sequence.name}", len(sequence.images) - 1, "motions") as progress:
         predicted = accumulate(list(progress.over(motions)))
     if not np.isfinite(predicted).all():

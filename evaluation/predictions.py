@@ -1,18 +1,21 @@
 """The disparities that an evaluation is about: predicted by a network image by image, or stored in a file."""
 
 import numpy as np
+import torch
 
+from checkpointing.folders import DEPTH_RANGE
+from evaluation.cost import network_cost
+from inference.predictor import Predictor
+from layers import disp_to_depth
 from system import files
 from system.devices import choose_device
 from system.errors import UserError
 from system.parallel import batched, map_in_order
+from system.progress import Progress
 
 
 def network_disparities(opt, folder, task, tell=None):
     """Load a network; return (generator of scaled disparities (H, W) float32, what the summary says about it)."""
-    from evaluation.cost import network_cost
-    from inference.predictor import Predictor
-
     device = choose_device(opt.no_cuda, opt.device)
     predictor = Predictor(folder, opt.model, device, dilations=opt.dilations, metric=opt.metric)
     network = predictor.network
@@ -36,11 +39,6 @@ def network_disparities(opt, folder, task, tell=None):
 
 
 def _predictions(opt, predictor, task, quiet):
-    import torch
-
-    from layers import disp_to_depth
-    from system.progress import Progress
-
     image = task.images(predictor.height, predictor.width)
     images = map_in_order(image, range(len(task.lines)), opt.num_workers)
     run = predictor.predict_post_processed if opt.post_process else predictor.predict
@@ -54,8 +52,6 @@ def _predictions(opt, predictor, task, quiet):
 
 def _depth_range(opt, network):
     """The depths that disparity stands for: as the options say where they are not the default, else as the weights."""
-    from checkpointing.folders import DEPTH_RANGE
-
     given = opt.min_depth, opt.max_depth
     return network.depth_range if given == DEPTH_RANGE else given
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.images import planes, read_pixels
-from evaluation.trajectories import read_poses
+from datasets.trajectories import read_poses
 from kitti_utils import CAMERA_OF_SIDE
 from system.errors import UserError
 from system.parallel import map_in_order

@@ -4,7 +4,10 @@ import functools
 import os
 
 import numpy as np
+import torch
 
+from datasets import KITTIRAWDataset
+from datasets.images import read_rgb
 from datasets.splits import IMPROVED_SPLITS, parse_line, resolve_split
 from evaluation import BENCHMARK, METRICS, ground_truth, make3d, presence, submission
 from evaluation.frames import frames_task
@@ -40,8 +43,6 @@ def kitti_task(opt, tell):
     truths = functools.cache(lambda: _ground_truth(opt, split, lines, protocol, tell))
 
     def images(height, width):
-        from datasets import KITTIRAWDataset
-
         ending = ".png" if opt.png else ".jpg"
         dataset = KITTIRAWDataset(
             opt.data_path, lines, height, width, (0,), 1, img_ext=ending, keys=[("color", 0, 0)]
@@ -52,8 +53,6 @@ def kitti_task(opt, tell):
         return evaluate_images(truths(), disparities, protocol, with_bands=opt.statistics, indices=indices)
 
     def look(index):
-        from datasets.images import read_rgb
-
         line = parse_line(lines[index])
         path = frame_path(opt.data_path, line.folder, CAMERAS[line.side], line.frame, ".png" if opt.png else ".jpg")
         return np.asarray(read_rgb(path)) if os.path.exists(path) else None, truths()[index]
@@ -80,8 +79,6 @@ def make3d_task(opt):
     protocol = chosen_protocol(opt, "eigen")._replace(**limits)
 
     def images(height, width):
-        import torch
-
         return lambda index: torch.from_numpy(
             make3d.read_middle(pairs[index].image, height, width, opt.make3d_interpolation)
         )

@@ -4,10 +4,12 @@ import os
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image, ImageOps
 
+from checkpointing.fetched import weights_folder
 from checkpointing.files import check_finite
 from checkpointing.folders import load_depth_network
-from checkpointing.published import weights_folder
+from datasets.images import read_rgb
 from exporting import checks, formats, precision, web
 from exporting.facts import facts
 from exporting.network import ExportedNetwork, Form
@@ -100,10 +102,6 @@ def read_images(folder, form, count):
     Raises:
         UserError: no such folder, no images in it, or one of them is damaged (named).
     """
-    from PIL import Image, ImageOps
-
-    from datasets.images import read_rgb
-
     folder = os.path.expanduser(folder)
     if not os.path.isdir(folder):
         raise UserError("no such folder of images", folder, "check --images")

@@ -3,11 +3,15 @@
 import os
 
 import numpy as np
+from PIL import Image, ImageOps
 
+from datasets.images import read_rgb, to_rgb
 from inference.colour import DEFAULT_MAP, colour_disparity
 from inference.jobs import DEPTH_MARK, OUTPUT_MARK
 from system import files
 from system.errors import UserError
+from system.parallel import batched, map_in_order
+from system.progress import Progress
 
 DEPTH_PNG_UNITS = 256  # per metre, as in KITTI's depth maps
 
@@ -34,9 +38,6 @@ def predict_files(
     Raises:
         UserError: an image is missing or damaged (named), an output cannot be written, a prediction is not finite.
     """
-    from system.parallel import batched, map_in_order
-    from system.progress import Progress
-
     def read(job):
         image = read_image(job.image)
         return job, image.size, network_values(image, predictor.height, predictor.width)
@@ -66,10 +67,6 @@ def read_image(path):
     Raises:
         UserError: the file is missing or damaged.
     """
-    from PIL import ImageOps
-
-    from datasets.images import read_rgb
-
     files.refuse_unless_regular(path, "give an image file")
     return ImageOps.exif_transpose(read_rgb(path))
 
@@ -83,10 +80,6 @@ def to_image(image):
     Raises:
         UserError: the file is missing or damaged, or the array is no image.
     """
-    from PIL import Image, ImageOps
-
-    from datasets.images import to_rgb
-
     if isinstance(image, str | os.PathLike):
         return read_image(image)
     if isinstance(image, Image.Image):
@@ -102,17 +95,8 @@ def to_image(image):
     return Image.fromarray(shown).convert("RGB")
 
 
-def network_input(image, height, width):
-    """Return a PIL image as the networks take it: (1, 3, height, width) float32 in [0, 1], resized with Lanczos."""
-    import torch
-
-    return torch.from_numpy(network_values(image, height, width))
-
-
 def network_values(image, height, width):
-    """As `network_input`, a numpy array."""
-    from PIL import Image
-
+    """Return a PIL image as the networks take it: (1, 3, height, width) float32 in [0, 1], resized with Lanczos."""
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     values = np.ascontiguousarray(np.array(image).transpose(2, 0, 1)[None])
@@ -134,8 +118,6 @@ def write_outputs(
     Returns:
         The number of different values in the depth PNG, None without one.
     """
-    from PIL import Image
-
     files.write_npy(f"{output}{OUTPUT_MARK}.npy", disparity)
     native = enlarge(disparity[0, 0], height, width)
     ends = (scale / limits[1], scale / limits[0]) if limits else None

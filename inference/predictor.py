@@ -7,12 +7,13 @@
 import numpy as np
 import torch
 
+from checkpointing.fetched import weights_folder
 from checkpointing.files import check_finite
 from checkpointing.folders import load_depth_network
 from checkpointing.metric_scale import read_metric_scale
-from checkpointing.published import weights_folder
 from cpu.allocator import keep_freed_memory
-from inference.images import enlarge, network_input, to_image
+from inference.folded import FoldedDepthNetwork
+from inference.images import enlarge, network_values, to_image
 from inference.post_processing import batch_post_process_disparity
 from inference.replay import Replayed
 from layers import disp_to_depth
@@ -61,8 +62,6 @@ class Predictor:
         self.model, self.height, self.width = network.model, network.height, network.width
         dtype = getattr(torch, precision)
         if fast:
-            from inference.folded import FoldedDepthNetwork
-
             # folded on the CPU, in float64, which not every device has
             folded = FoldedDepthNetwork(network.encoder, network.decoder).eval()
             folded = folded if dtype == torch.float32 else folded.reduced(dtype)
@@ -120,7 +119,7 @@ class Predictor:
             UserError: the image is missing or damaged, or the array is no image.
         """
         image = to_image(image)
-        scaled = self.scaled_disparity(network_input(image, self.height, self.width))
+        scaled = self.scaled_disparity(network_values(image, self.height, self.width))
         return enlarge(scaled[0, 0], image.height, image.width)
 
     def depth(self, image):

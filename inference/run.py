@@ -5,12 +5,20 @@ import os
 
 import numpy as np
 
+import inference
+from datasets.frames_preparation.sources import open_source
+from datasets.trajectories import read_poses
 from inference.arguments import FOR_IMAGES, PRECISION_OF
+from inference.camera import Camera, open_window
 from inference.colour import check_colour_map
-from inference.images import predict_files, read_image
+from inference.images import enlarge, predict_files, read_image
 from inference.intrinsics import Intrinsics
 from inference.jobs import OUTPUT_MARK, is_video
+from inference.point_cloud import moved, points_of, write_cloud
+from inference.video import Look, predict_video, told
+from system.devices import choose_device
 from system.errors import UserError
+from system.parallel import map_in_order
 
 COARSE_LEVELS = 256  # a depth PNG of fewer different values than these loses much of the depth
 SEQUENCE_STEP = 4  # every so manyth row and column of a sequence's images becomes points
@@ -19,17 +27,17 @@ CLOUD = "_cloud.ply"
 log = logging.getLogger(__name__)
 
 
-def run(opt, jobs, poses=None):
+def run(opt, jobs):
     """Predict the jobs, or a camera's pictures where `opt` names one, and write what `opt` asks for.
 
     Args:
         opt: the command's namespace.
         jobs: `inference.jobs.Job`s of images and videos.
-        poses: (n, 4, 4) world_T_camera of the images, which are then one sequence; or None.
 
     Raises:
         UserError: inputs that are missing, damaged or do not match; outputs that cannot be written.
     """
+    poses = read_poses(opt.poses) if opt.poses else None  # with them the images are one sequence
     if opt.colour_map != "magma":
         check_colour_map(opt.colour_map)
     videos = [job for job in jobs if is_video(job.image)]
@@ -41,24 +49,14 @@ def run(opt, jobs, poses=None):
         raise UserError("--display is for videos and cameras", images[0].image, "leave it out")
     if poses is not None and len(poses) != len(images):
         raise UserError("images and poses differ in number", f"{len(images)} and {len(poses)}", f"correct {opt.poses}")
-    window = None
-    if opt.display:
-        from inference.camera import open_window
-
-        window = open_window("depth")
-    camera = None
-    if opt.camera is not None:
-        from inference.camera import Camera
-
-        camera = Camera(opt.camera)  # before the weights are loaded: it may not be there
+    window = open_window("depth") if opt.display else None
+    camera = None if opt.camera is None else Camera(opt.camera)  # before the weights are loaded: it may not be there
     predictor, device = _predictor(opt)
     counts = [_count(images, "image"), _count(videos, "video"), _count([camera] if camera else [], "camera")]
     print(f"{predictor.model}, {predictor.width}x{predictor.height}, on {device}: {', '.join(filter(None, counts))}")
     if images:
         _run_images(opt, images, predictor, poses)
     for job in videos:
-        from datasets.frames_preparation.sources import open_source
-
         _run_video(opt, open_source(job.image), job.output, predictor, window)
     if camera:
         _run_video(opt, camera, os.path.join(opt.output_dir or "", camera.path), predictor, window)
@@ -69,12 +67,8 @@ def _count(things, name):
 
 
 def _predictor(opt):
-    import inference
-
     if opt.onnx:
         return inference.OnnxRunner(opt.onnx), "onnxruntime"
-    from system.devices import choose_device
-
     device = choose_device(opt.no_cuda, opt.device)
     made = inference.Predictor(
         opt.load_weights_folder, opt.model, device, dilations=opt.dilations, metric=opt.metric,
@@ -102,10 +96,6 @@ def _run_images(opt, jobs, predictor, poses):
 
 def _write_clouds(opt, jobs, poses):
     """Make points of the disparities that `predict_files` has just written."""
-    from inference.images import enlarge
-    from inference.point_cloud import moved, points_of, write_cloud
-    from system.parallel import map_in_order
-
     weights = os.path.expanduser(opt.load_weights_folder) if opt.load_weights_folder else None
     intrinsics = Intrinsics(opt.camera_file, opt.fov, weights)
     step = opt.cloud_step or (1 if poses is None else SEQUENCE_STEP)
@@ -131,8 +121,6 @@ def _write_clouds(opt, jobs, poses):
 
 
 def _run_video(opt, source, output, predictor, window):
-    from inference.video import Look, predict_video, told
-
     look = Look(opt.layout, opt.colour_map, opt.limits)
     scale = opt.pred_depth_scale_factor
     made = predict_video(source, f"{output}{OUTPUT_MARK}.mp4", predictor, look, scale, opt.batch_size, window)

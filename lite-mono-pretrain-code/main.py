@@ -13,21 +13,9 @@ from system.command_line import command  # noqa: E402
 def main(argv=None):
     """Parse the options and run the pre-training or the evaluation."""
     opt = parse(argv)
-    from pretrainer import Pretrainer
-    from system import distributed
-    from training.run.failures import one_line
-    from training.run.interruption import Interrupted
+    from pretrainer import run
 
-    try:
-        with one_line():
-            pretrainer = Pretrainer(opt)
-            pretrainer.evaluate() if opt.eval else pretrainer.train()
-    except Interrupted as stop:
-        print(stop)
-        return stop.exit_code
-    finally:
-        distributed.stop()
-    return 0
+    return run(opt)
 
 
 if __name__ == "__main__":

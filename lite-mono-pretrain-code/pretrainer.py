@@ -20,7 +20,7 @@ from system import distributed as process_group
 from system.errors import UserError
 from system.files import write_text
 from system.progress import Progress
-from training.run import failures
+from training.run import failures, session
 from training.run import states as states
 from training.run.folder import RunFolder
 from training.run.identity import check_identity, identity
@@ -318,3 +318,8 @@ def _sentence(result):
     text = f"top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %, loss {result['loss']:.4f}"
     text += f" on {result['images']} images"
     return text + (f"; moving average top-1 {result['ema_top1']:.2f} %" if "ema_top1" in result else "")
+
+
+def run(opt):
+    """Pre-train or evaluate as the options of main.py say; return the exit code."""
+    return session.run(lambda: Pretrainer(opt), Pretrainer.evaluate if opt.eval else Pretrainer.train)

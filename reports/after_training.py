@@ -4,6 +4,7 @@ import logging
 import os
 
 from reports import page
+from reports.run_page import write_report
 
 log = logging.getLogger(__name__)
 NAME = "report.html"  # in the run's folder, where the option gives no name
@@ -16,8 +17,6 @@ def check(opt):
 
 def write(opt, run_folder):
     """Write the page about a run that has ended."""
-    from reports.run_page import write_report
-
     path = _path(opt, run_folder)
     write_report([run_folder], path)
     log.info("report written to %s", path)

@@ -8,7 +8,8 @@ import time
 
 import torch
 
-from checkpointing.published import FILES, weights_folder
+from checkpointing.fetched import weights_folder
+from checkpointing.published import FILES
 from datasets.images import planes
 from datasets.splits import parse_lines, resolve_split
 from evaluation import ground_truth, presence

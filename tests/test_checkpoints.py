@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from checkpointing import files
+from checkpointing.fetched import check_encoder
 from checkpointing.files import load_strictly, read_state
 from checkpointing.folders import identify, load_depth_network, load_networks
 from checkpointing.imagenet import load_pretrained_encoder
 from checkpointing.models import nearest_network
-from checkpointing.published import check_encoder
 from networks import DepthDecoder, LiteMono
 from networks.model_table import MODELS
 from system.errors import UserError

@@ -80,6 +80,12 @@ def test_imports_point_downwards(name):
     assert not {each for each in imports(name, deep=True) if floor(each) > floor(name)}
 
 
+def test_only_commands_defer_imports():
+    scripts = {"pretraining.main", "pretraining.export_encoder"}
+    rooms = {name for name in SOURCES if name not in COMMANDS | scripts and not name.endswith("__main__")}
+    assert not {name: late for name in rooms if (late := imports(name, deep=True) - imports(name))}
+
+
 def test_every_file_is_a_command_or_in_a_room():
     assert {name.split(".")[0] for name in SOURCES} == {*FLOORS, *COMMANDS}
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import evaluate_pose
-from evaluation import odometry, trajectories
+from datasets import trajectories
+from evaluation import odometry
 from tests.conftest import ROOT
 from tests.short_runs import one_line, options
 

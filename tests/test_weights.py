@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import weights
-from checkpointing import published
+from checkpointing import fetched, published
 from checkpointing.folders import load_depth_network
 from networks import DepthDecoder, LiteMono
 from system import files
@@ -72,7 +72,7 @@ def cached(tmp_path):
 
 def refused(name=TINY, **patience):
     with pytest.raises(UserError) as caught:
-        published.fetch(name, **{"retries": 2, "pause": 0.01, "timeout": 5, **patience})
+        fetched.fetch(name, **{"retries": 2, "pause": 0.01, "timeout": 5, **patience})
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -92,24 +92,24 @@ def test_the_table_is_the_published_one():
 
 
 def test_a_name_is_fetched_once(site, tmp_path, capsys):
-    folder = published.weights_folder(TINY)
+    folder = fetched.weights_folder(TINY)
     assert folder == str(tmp_path / "cache" / "weights" / TINY)
     assert cached(tmp_path) == [f"{TINY}/depth.pth", f"{TINY}/encoder.pth"]
     assert load_depth_network(folder, "lite-mono-tiny").width == 640
-    assert published.weights_folder(TINY) == folder and len(site.requests) == 1
-    assert published.pretrained_encoder(TINY) == os.path.join(folder, "encoder.pth")
+    assert fetched.weights_folder(TINY) == folder and len(site.requests) == 1
+    assert fetched.pretrained_encoder(TINY) == os.path.join(folder, "encoder.pth")
 
 
 def test_a_server_without_sizes_and_ranges_will_do(site, tmp_path):
     site.no_length = site.ignore_ranges = True
-    assert published.weights_folder(TINY)
+    assert fetched.weights_folder(TINY)
 
 
 def test_an_existing_folder_wins_over_the_name(site, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkdir(TINY)
-    assert published.weights_folder(TINY) == TINY and site.requests == []
-    assert published.weights_folder(None) is None and published.pretrained_encoder(None) is None
+    assert fetched.weights_folder(TINY) == TINY and site.requests == []
+    assert fetched.weights_folder(None) is None and fetched.pretrained_encoder(None) is None
 
 
 def test_files_put_there_by_hand_are_used(site, tmp_path, tiny_files):
@@ -117,15 +117,15 @@ def test_files_put_there_by_hand_are_used(site, tmp_path, tiny_files):
     folder.mkdir(parents=True)
     for name, data in tiny_files.items():
         (folder / name).write_bytes(data)
-    assert published.weights_folder(TINY) == str(folder) and site.requests == []
+    assert fetched.weights_folder(TINY) == str(folder) and site.requests == []
 
 
 @pytest.mark.parametrize("name, words", [("no-such", "published name"), ("lite-mono_imagenet", "--mypretrain")])
 def test_unknown_names_are_told(site, name, words):
     with pytest.raises(UserError, match=words):
-        published.weights_folder(name)
+        fetched.weights_folder(name)
     with pytest.raises(UserError, match="no such file"):
-        published.pretrained_encoder("no-such")
+        fetched.pretrained_encoder("no-such")
 
 
 def test_a_dead_link_names_the_page_and_the_place(site, tmp_path):
@@ -168,7 +168,7 @@ def test_what_is_not_the_weights_is_refused(site, tmp_path, tiny_files, kind):
     assert TINY in message and published.page(TINY) in message
     assert cached(tmp_path) == [] and not any((tmp_path / "cache").rglob("*partial*"))
     site.files[path_of(TINY)] = packed(tiny_files)
-    assert published.weights_folder(TINY)
+    assert fetched.weights_folder(TINY)
 
 
 def test_weights_that_are_not_finite_are_refused(site, tiny_files):
@@ -179,7 +179,7 @@ def test_weights_that_are_not_finite_are_refused(site, tiny_files):
 
 
 def test_a_broken_download_never_replaces_what_is_there(site, tmp_path, tiny_files):
-    folder = Path(published.weights_folder(TINY))
+    folder = Path(fetched.weights_folder(TINY))
     (folder / "depth.pth").unlink()
     site.files[path_of(TINY)] = packed({"encoder.pth": b"other", "depth.pth": b"other"})
     refused()
@@ -202,7 +202,7 @@ def test_an_imagenet_encoder_comes_raw_or_zipped(site, tmp_path, zipped):
     state = {**LiteMono("lite-mono-small", 192, 640).state_dict(), **head}
     raw = saved({"model": state})
     site.files[path_of("lite-mono-small_imagenet")] = packed({"small.pth": raw}) if zipped else raw
-    path = published.pretrained_encoder("lite-mono-small_imagenet")
+    path = fetched.pretrained_encoder("lite-mono-small_imagenet")
     assert Path(path).read_bytes() == raw and cached(tmp_path) == ["lite-mono-small_imagenet.pth"]
     assert weights.main(["check", "lite-mono-small_imagenet"]) == 0
 
@@ -290,7 +290,7 @@ def test_killed_while_fetching_it_goes_on(site, tmp_path):
     run.communicate()
     assert not published.is_there(TINY)
     site.slow = 0
-    published.fetch(TINY)
+    fetched.fetch(TINY)
     assert cached(tmp_path) == [f"{TINY}/depth.pth", f"{TINY}/encoder.pth"]
 
 

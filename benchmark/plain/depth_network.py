@@ -8,13 +8,13 @@ import math
 import torch
 import torch.nn.functional as F
 
+from layers import transformation_from_parameters
+
 HEADS = 8
 
 
 def predict(networks, inputs, sources=(-1, 1)):
     """Return disparities and motions of a batch, as `training.model` names them, pose networks on pairs."""
-    from layers import transformation_from_parameters
-
     outputs = decode(networks["depth"], encode(networks["encoder"], inputs["color_aug", 0, 0]))
     for frame in sources:
         pair = (frame, 0) if frame < 0 else (0, frame)
