@@ -179,8 +179,10 @@ def local_statistics(y):
     return LocalStatistics(2 * padded, 2 * mean, square + SSIM_C1, window_mean(padded.square()) - square + SSIM_C2)
 
 
-def ssim_index(x, y):
-    """Return the structural similarity of images with another, per pixel and channel.
+def negative_ssim(x, y):
+    """Return minus the structural similarity of images with another, per pixel and channel.
+
+    The sign is that of the product of means, whose gradient would have to be negated otherwise.
 
     Args:
         x: (..., B, C, H, W) in [0, 1].
@@ -191,9 +193,9 @@ def ssim_index(x, y):
     """
     padded = reflected(x)
     mean = window_mean(padded)
-    square, product = mean.square(), mean * y.mean
+    square, product = mean.square(), mean * -y.mean
     both = torch.addcmul(padded.new_full((), SSIM_C2), padded, y.padded)
-    numerator = (product + SSIM_C1) * (window_mean(both) - product)
+    numerator = (product - SSIM_C1) * (window_mean(both) + product)
     denominator = (square + y.luminance) * (window_mean(padded.square()) - square + y.contrast)
     return numerator / denominator
 
@@ -207,7 +209,7 @@ def ssim_error(x, y):
     Returns:
         (B, C, H, W). Source: Godard et al. 2017, eq. 1.
     """
-    return (1 - ssim_index(x, local_statistics(y)).clamp(-1, 1)) / 2
+    return (1 + negative_ssim(x, local_statistics(y)).clamp(-1, 1)) / 2
 
 
 def reflected(x):

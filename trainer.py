@@ -71,7 +71,7 @@ class Trainer:
             raise UserError("BatchNorm statistics are shared between GPUs only", "--sync_bn", "drop --sync_bn")
         set_up(self.device, opt.deterministic)
         seed_everything(opt.seed)
-        self.network = DepthAndMotion(opt).to(self.device)
+        self.network = DepthAndMotion(opt).to_device(self.device)
         self.models = dict(self.network.networks.items())
         self.precision = Precision(opt.amp, self.device)
         self.optimisation = Optimisation(self.models, opt.weight_decay, opt.lr, self.precision.scaler)

@@ -77,28 +77,31 @@ def apply_batch(images, tables):
         tables: (B, 4, 4), see the module.
 
     Returns:
-        (B, 3, H, W).
+        (B, 3, H, W), in the channels-last memory format that the networks work in.
     """
     tables = tables.to(images)
     hue = tables[..., 3]
+    tables = torch.cat((tables[..., :1], LUMA[0] * tables[..., 1:]), -1)  # `_mix` leaves the pixels' red as it is
     turning = hue != 0
     reached = turning.cumsum(1) > 0  # (B, 4): the hue is turned here or has been
     for step in range(3):
         images = _mix(images, tables[:, step], ~reached[:, step])
     turn = hue.sum(1).view(-1, 1, 1, 1)
     images = torch.where(turn == 0, images, _turn_hue(images, turn.squeeze(1)))
-    for step in range(1, 4):  # the last one also where no hue is turned
-        images = _mix(images, tables[:, step], ~turning[:, step] & (reached[:, step] if step < 3 else True))
-    return images
+    for step in range(1, 3):
+        images = _mix(images, tables[:, step], ~turning[:, step] & reached[:, step])
+    result = torch.empty_like(images, memory_format=torch.channels_last)
+    return _mix(images, tables[:, 3], ~turning[:, 3], result)  # also where no hue is turned
 
 
-def _mix(images, steps, wanted):
-    """Take a step without hue, (B, 4), on those images that `wanted`, (B,), names."""
+def _mix(images, steps, wanted, out=None):
+    """Take a step without hue, (B, 4), on those images that `wanted`, (B,), names; `grey` and `mean` times LUMA[0]."""
     gain, grey, mean, _ = (torch.where(wanted, column, 0).view(-1, 1, 1, 1) for column in steps.unbind(1))
     gain = gain + ~wanted.view(-1, 1, 1, 1)
-    luma = _luma(images)
+    red, green, blue = images.unbind(-3)
+    luma = torch.add(red, green, alpha=LUMA[1] / LUMA[0]).add_(blue, alpha=LUMA[2] / LUMA[0]).unsqueeze(-3)
     grey = torch.addcmul(luma.mean((-2, -1), keepdim=True) * mean, luma, grey)
-    return torch.addcmul(grey, images, gain).clamp_(0, 1)
+    return torch.addcmul(grey, images, gain, out=out).clamp_(0, 1)
 
 
 def _luma(image):

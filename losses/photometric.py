@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from cpu import training_on_cpu
 from cpu.photometric_error import photometric_error_on_cpu
-from layers import local_statistics, ssim_index
+from layers import local_statistics, negative_ssim
 
 SSIM_WEIGHT = 0.85  # alpha
 
@@ -38,8 +38,8 @@ def photometric_error(images, target, statistics):
         images: (S, B, C, H, W) in [0, 1]; target: (B, C, H, W).
         statistics: `layers.local_statistics(target)`.
     """
-    ssim = F.hardtanh(ssim_index(images, statistics)).mean(-3, keepdim=True)  # clamped
-    return torch.lerp(l1_error(images, target), (1 - ssim) / 2, SSIM_WEIGHT)
+    dissimilarity = (1 + F.hardtanh(negative_ssim(images, statistics)).mean(-3, keepdim=True)) / 2  # clamped
+    return torch.lerp(l1_error(images, target), dissimilarity, SSIM_WEIGHT)
 
 
 def l1_error(images, target):

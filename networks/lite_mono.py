@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from cpu.pixel_network import pixel_network
-from networks.model_table import IMAGE_MEAN, IMAGE_STD, LARGEST_DILATION, MODELS, dilations_for
+from networks.image import normalised
+from networks.model_table import LARGEST_DILATION, MODELS, dilations_for
 
 EXPANSION = 6  # hidden width of the per-pixel layers over their input
 HEADS = 8
@@ -235,7 +236,7 @@ class LiteMono(nn.Module):
         """
         if x.shape[-2] % 32 or x.shape[-1] % 32:
             raise ValueError(f"height and width must be multiples of 32, got {x.shape[-2]}x{x.shape[-1]}")
-        return self.forward_features((x - IMAGE_MEAN) / IMAGE_STD)
+        return self.forward_features(normalised(x))
 
     def forward_features(self, x):
         """As `forward`, for an image that is already normalised."""

@@ -6,7 +6,7 @@ The published files hold the classifier `encoder.fc`, which nothing uses: it is 
 import torch
 from torch import nn
 
-from networks.model_table import IMAGE_MEAN, IMAGE_STD
+from networks.image import normalised
 
 DEPTHS = (18, 34, 50, 101, 152)
 
@@ -60,7 +60,7 @@ class ResnetEncoder(nn.Module):
     def forward(self, input_image):
         """Return five maps at 1/2 to 1/32 of images (B, 3 * num_input_images, H, W) in [0, 1]."""
         net = self.encoder
-        x = ((input_image - IMAGE_MEAN) / IMAGE_STD).contiguous(memory_format=torch.channels_last)
+        x = normalised(input_image).contiguous(memory_format=torch.channels_last)
         features = [net.relu(net.bn1(net.conv1(x)))]
         features.append(net.layer1(net.maxpool(features[-1])))
         for layer in (net.layer2, net.layer3, net.layer4):

@@ -45,6 +45,18 @@ class DepthAndMotion(nn.Module):
             networks["predictive_mask"] = DepthDecoder(encoder.num_ch_enc, opt.scales, len(self.sources))
         self.networks = nn.ModuleDict(networks)
 
+    def to_device(self, device):
+        """Move all weights; off the CPU into the memory format of the maps, where cuDNN would do so in every step.
+
+        Those of the decoders stay: reflection padding hands their convolutions (B, C, H, W) in that order.
+        """
+        for name, network in self.networks.items():
+            if device.type == "cpu" or name in ("depth", "predictive_mask"):
+                network.to(device)
+            else:
+                network.to(device, memory_format=torch.channels_last)
+        return self
+
     def _build_pose(self, opt, encoder):
         seen = 2 if self.pairs else len(self.frames)
         if self.pose_type == "posecnn":
