@@ -11,7 +11,7 @@ import sys
 
 from networks.model_table import MODELS
 from options import dilation_list
-from system.command_line import Parser, command, positive
+from system.command_line import Parser, command, positive, positive_number
 
 FORMATS = ("onnx", "openvino", "torch", "torchscript")
 PRECISIONS = ("float32", "float16", "int8")
@@ -36,7 +36,9 @@ def parser():
     Parser.flag(graph, "any_size", help="run at the image's own size, any multiples of 32")
     Parser.flag(graph, "any_batch", help="take any number of images at a time")
     Parser.flag(graph, "depth", help="give depth in metres instead of disparity")
-    graph.add_argument("--metric_scale", type=float, default=1.0, help="metres per unit of the network's depth")
+    graph.add_argument(
+        "--metric_scale", type=positive_number, default=1.0, help="metres per unit of the network's depth"
+    )
     graph.add_argument("--opset", type=int, default=20, help="version of ONNX's operators, 18 to 23")
     images = made.add_argument_group("images of your own")
     images.add_argument("--images", metavar="DIR", help="the check uses some of them, int8 is calibrated on them")

@@ -28,7 +28,7 @@ from training.optimisation import Optimisation, numbers_of
 from training.resumption import check_content, check_progress, restored
 from training.run import session
 from training.run import states as states
-from training.run.failures import holding_folder, one_line, stop_unless_finite
+from training.run.failures import holding_folder, one_line, reporting_not_finite, stop_unless_finite
 from training.run.folder import RunFolder
 from training.run.identity import check_identity, identity
 from training.run.interruption import Interrupted, Interruption
@@ -75,7 +75,9 @@ class Trainer:
         self.models = dict(self.network.networks.items())
         self.precision = Precision(opt.amp, self.device)
         self.optimisation = Optimisation(self.models, opt.weight_decay, opt.lr, self.precision.scaler)
-        load_starting_weights(opt, self.models, self.optimisation)
+        self.run = RunFolder(opt.log_dir, opt.model_name)
+        with reporting_not_finite(self.run, self.processes):
+            load_starting_weights(opt, self.models, self.optimisation)
         if opt.sync_bn and self.processes.count > 1:
             self.network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
             self.models = dict(self.network.networks.items())
@@ -85,7 +87,6 @@ class Trainer:
 
         self.epoch, self.step_in_epoch, self.step = 0, 0, 0
         self.best = {"metric": None, "value": None, "epoch": None}
-        self.run = RunFolder(opt.log_dir, opt.model_name)
         self.states = states.StateFolder(self.run.states, opt.keep_states)
 
     # --- set-up ----------------------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ class Trainer:
                 "last_good_state": next(iter(self.states.paths()), None),
             }
 
-        stop_unless_finite(what, value, os.path.join(self.run.path, "not_finite.json"), report)
+        stop_unless_finite(what, value, self.run.not_finite, report)
 
     # --- the run ---------------------------------------------------------------------------------------------------
 
@@ -335,7 +336,6 @@ class Trainer:
         facts = {
             "dilations": [list(stage) for stage in self.models["encoder"].dilations],
             "processes": self.processes.count,
-            "use of a cache": bool(self.opt.cache),  # jitter then runs on the device, equal up to rounding
         }
         facts |= {f"{part} split": digest for part, (_, _, digest) in self.data.record().items()}
         return identity(self.opt, FREE_ON_RESUME, **facts)
@@ -366,8 +366,9 @@ class Trainer:
         way_out = f"start a new run from its weights: --load_weights_folder {self.run.weights('best')}, no --resume"
         check_identity(self._identity(), state["identity"], way_out)
         check_progress(state["progress"], self.data.steps_per_epoch, self.opt.num_epochs, path)
-        load_strictly(self.network.networks, state["networks"], path)
-        self.optimisation.load_state_dict(state["optimisation"], path)
+        with reporting_not_finite(self.run, self.processes):
+            load_strictly(self.network.networks, state["networks"], path)
+            self.optimisation.load_state_dict(state["optimisation"], path)
         self.data.bad_samples.count = state["bad_samples"]
         self.epoch, self.step_in_epoch, self.step = state["progress"]
         self.best = state["best"]

@@ -13,7 +13,7 @@ import torch
 from checkpointing.models import identify_model, is_tolerated, nearest_network
 from networks.depth_decoder import DepthDecoder
 from networks.lite_mono import LiteMono
-from system.errors import UserError
+from system.errors import NotFinite, UserError
 from system.files import write_bytes
 
 __all__ = ["identify_model"]  # known under this module's name too
@@ -100,7 +100,8 @@ def check_values(tensors, wanted, path):
         path: of the file.
 
     Raises:
-        UserError: a tensor of another kind (sparse, quantised, complex, ...), or a value that is not finite.
+        UserError: a tensor of another kind (sparse, quantised, complex, ...), a value that is not finite, or a negative
+            variance of BatchNorm.
     """
     for key, value in tensors.items():
         if not is_plain(value, wanted[key].dtype):
@@ -109,7 +110,10 @@ def check_values(tensors, wanted, path):
             raise UserError(f"the weights hold a tensor of another kind ({kind.removeprefix('torch.')})",
                             f"{path}: {key}", "save plain float tensors, or take another copy")  # fmt: skip
         if not torch.isfinite(value.to(wanted[key].dtype)).all():
-            raise UserError("the weights are not finite", f"{path}: {key}", "take another copy, or an earlier epoch's")
+            raise NotFinite("the weights are not finite", path, key, "take another copy, or an earlier epoch's")
+        if key.endswith("running_var") and (value < 0).any():
+            raise UserError("the weights hold a negative variance", f"{path}: {key}",
+                            "take another copy, or an earlier epoch's")  # fmt: skip
 
 
 def is_plain(value, dtype):
@@ -152,4 +156,4 @@ def check_finite(where, *networks):
     for network in networks:
         for key, value in network.state_dict().items():
             if not torch.isfinite(value.float()).all():
-                raise UserError(f"the weights are not finite ({key})", where, "take another copy")
+                raise NotFinite("the weights are not finite", where, key, "take another copy")

@@ -16,6 +16,7 @@ import numpy as np
 from datasets.cameras import judged, read_camera
 from datasets.images import read_depth_png
 from system.errors import UserError
+from system.files import DAMAGED_ARRAYS, open_regular, read_member
 
 CAMERA_FILE = "camera.json"
 FOLDERS = {"l": ("frames", "left"), "r": ("right",)}
@@ -81,10 +82,10 @@ def read_depth(path):
     if not path.lower().endswith(".npz"):
         return read_depth_png(path)
     try:
-        with np.load(path, allow_pickle=False) as content:
-            names = content.files
-            depth = content["depth" if "depth" in names else names[0]]
-    except (OSError, ValueError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        with open_regular(path, "rb") as file, zipfile.ZipFile(file) as content:
+            names = content.namelist()
+            depth = read_member(content, "depth.npy" if "depth.npy" in names else names[0])
+    except (*DAMAGED_ARRAYS, OSError) as error:
         raise UserError("a damaged depth map", f"{path}: {error}", "write it again") from None
     if depth.ndim != 2 or depth.dtype.kind not in "fiu":
         raise UserError("not a depth map", f"{path}: {depth.dtype} {depth.shape}", "store one (H, W) array of metres")

@@ -60,7 +60,7 @@ def apply(image, table):
         if grey or mean:
             luma = _luma(image)
             image.mul_(gain)
-            image.add_(luma.mul_(grey) if grey else luma.mean() * mean)
+            image.add_(luma.mul_(grey) if grey else _mean(luma) * mean)
         elif gain == 1:
             continue
         else:
@@ -107,6 +107,11 @@ def _mix(images, steps, wanted, out=None):
 def _luma(image):
     red, green, blue = image.unbind(-3)
     return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2]).unsqueeze(-3)
+
+
+def _mean(luma):
+    """Return the mean of all values, to the bit the same with any number of threads: torch shares one long sum out."""
+    return luma.sum(-1).sum() / luma.numel()
 
 
 def _turn_hue(image, turn):

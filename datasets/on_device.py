@@ -1,7 +1,7 @@
 """The arithmetic of items as a batch operation on the training device: mirroring, the pyramid of scales, colour jitter.
 
 Data sets with `on_device=True` hand out frames as bytes with their random draws; `complete` turns a batch of those into
-what the same data sets would have made by themselves: colours to the bit, jittered colours to rounding.
+what the same data sets would have made by themselves: to the bit on a CPU, jittered colours to rounding on a GPU.
 """
 
 import functools

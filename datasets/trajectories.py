@@ -57,10 +57,11 @@ def read_poses(path):
 def _read_motions(path):
     form = "give motions T_(i+1)_i of shape (n - 1, 4, 4), or a KITTI pose file"
     try:
-        motions = np.load(path, allow_pickle=False)
+        with files.open_regular(path, "rb") as file:
+            motions = files.read_array(file, os.fstat(file.fileno()).st_size)
     except FileNotFoundError:
         raise UserError("no such pose file", path, "check the path") from None
-    except (ValueError, EOFError, OSError) as error:
+    except (*files.DAMAGED_ARRAYS, OSError) as error:
         raise UserError("not a plain .npy array", path, form) from error
     if not isinstance(motions, np.ndarray) or motions.ndim != 3 or motions.shape[1:] != (4, 4) or not len(motions):
         raise UserError("the motions have the wrong shape", f"{path}: {getattr(motions, 'shape', 'an archive')}", form)

@@ -213,8 +213,7 @@ class GroundTruth:
     def __getitem__(self, index):
         name = self._names[index]
         try:
-            with self._open().open(name) as member:
-                depth = np.lib.format.read_array(member, allow_pickle=False)
+            depth = files.read_member(self._open(), name)
         except (*files.DAMAGED_ARRAYS, OSError) as error:
             raise UserError("damaged ground truth", f"{self.path}, {name}: {error}", REBUILD) from None
         return _as_depth(depth, self.path)
@@ -249,8 +248,7 @@ def _published(archive, path):
                 which = f"{path}: {type(error).__name__}: {error}"
                 raise UserError("not a ground-truth file", which, REBUILD) from None
             return [_as_depth(depth, path) for depth in depths]
-    with archive.open("data.npy") as member:
-        return [_as_depth(depth, path) for depth in np.lib.format.read_array(member, allow_pickle=False)]
+    return [_as_depth(depth, path) for depth in files.read_member(archive, "data.npy")]
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -1,5 +1,6 @@
 """Exporting a weights folder: load, write down, check, convert, check again, write."""
 
+import math
 import os
 from typing import NamedTuple
 
@@ -87,7 +88,7 @@ def _contradictions(opt):
     if opt.web and (opt.format != "onnx" or opt.input != "float" or opt.any_size or opt.any_batch or opt.resize):
         which = "--web with another --format or --input, --any_size, --any_batch or --resize"
         yield "the page takes the plain graph", which, "drop those"
-    if opt.metric_scale <= 0:
+    if not 0 < opt.metric_scale < math.inf:
         yield "a scale that is not positive", f"--metric_scale {opt.metric_scale}", "give metres per unit of depth"
 
 

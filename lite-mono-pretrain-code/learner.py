@@ -10,6 +10,7 @@ from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 
+from resumed_state import load_optimiser, load_scaler, load_weights
 from system.errors import UserError
 from training.run.precision import Precision
 
@@ -188,12 +189,11 @@ class Learner:
             "scaler": self.precision.scaler.state_dict(),
         } | ({"model_ema": self.ema.module.state_dict()} if self.ema is not None else {})
 
-    def load_state_dict(self, state):
-        """Go on from what `state_dict` returned."""
-        self.step, self.overflows = state["step"], state["overflows"]
-        self.network.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if state["scaler"]:
-            self.precision.scaler.load_state_dict(state["scaler"])
+    def load_state_dict(self, state, path="the state"):
+        """Go on from what `state_dict` returned, read from the file `path`. Raises UserError where it does not fit."""
+        load_weights(self.network, state["model"], path)
+        load_optimiser(self.optimiser, state["optimiser"], path)
+        load_scaler(self.precision.scaler, state["scaler"], path)
         if self.ema is not None:
-            self.ema.module.load_state_dict(state["model_ema"])
+            load_weights(self.ema.module, state.get("model_ema"), path)
+        self.step, self.overflows = state["step"], state["overflows"]

@@ -101,7 +101,7 @@ def _augmentation(opt):
 
 
 def _schedule(opt):
-    if opt.min_lr > opt.lr:
+    if opt.min_lr > opt.lr > 0:
         yield "--min_lr is larger than --lr", f"{opt.min_lr} {opt.lr}", "lower it"
     if opt.eval:
         return

@@ -15,11 +15,13 @@ from evaluation.cost import count_multiply_adds, count_parameters
 from learner import Learner, NotFinite
 from pretraining_data import PretrainingData
 from readers import digest
+from resumed_state import check_content
 from scoring import score
 from system import distributed as process_group
 from system.errors import UserError
 from system.files import write_text
 from system.progress import Progress
+from training.resumption import check_progress, restored
 from training.run import failures, session
 from training.run import states as states
 from training.run.folder import RunFolder
@@ -126,7 +128,8 @@ class Pretrainer:
             log.info("finished after %d steps: checkpoints in %s", self.learner.step, self.run.path)
 
     def _start_from_weights(self):
-        loaded = load_starting_weights(self.network, self.opt.finetune, self.data.names)
+        with failures.reporting_not_finite(self.run, self.processes):
+            loaded = load_starting_weights(self.network, self.opt.finetune, self.data.names)
         log.info("starts from %s: %s", self.opt.finetune, loaded)
 
     def _where(self):
@@ -199,9 +202,8 @@ class Pretrainer:
         try:
             loss = self.learner.learn(batches)
         except NotFinite as problem:
-            path = os.path.join(self.run.path, "not_finite.json")
             report = {"epoch": self.epoch, "step": self.learner.step, "learning_rate": self.learner.rate}
-            failures.stop_unless_finite(*problem.args, path, lambda: report)
+            failures.stop_unless_finite(*problem.args, self.run.not_finite, lambda: report)
         self.step_in_epoch += 1
         self.log.clock.count(sum(len(batch["target"]) for batch in batches) * self.processes.count, waited)
         if self.learner.step % LOG_STEPS == 0 or self.learner.step == 1:
@@ -289,14 +291,16 @@ class Pretrainer:
     def _resume(self):
         named = self.opt.resume not in (None, "newest", "auto")
         path, state = (self.opt.resume, self._read_state()) if named else self.states.newest()
-        if "training images" not in state.get("identity", {}):
-            raise UserError("not a state of a pre-training run", path, "name a state_*.pt of the output folder")
+        check_content(state, self.best, path)
         check_identity(self._identity(), state["identity"], way_out="start a new run with --auto_resume false")
-        self.learner.load_state_dict(state)
+        progress = [*state["progress"], state["step"]]
+        check_progress(progress, self.data.steps_per_epoch, self.opt.epochs, path, "--epochs")
+        with failures.reporting_not_finite(self.run, self.processes):
+            self.learner.load_state_dict(state, path)
         self.epoch, self.step_in_epoch = state["progress"]
         self.best, self.history = state["best"], state["history"]
         self.bad_samples.count = state["bad_samples"]
-        restore_random_states(state["random"][self.processes.rank], self.device)
+        restored(lambda each: restore_random_states(each, self.device), state["random"], self.processes.rank, path)
         log.info("resumed from %s: epoch %d, step %d", path, self.epoch, self.learner.step)
 
     def _read_state(self):

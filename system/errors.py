@@ -34,6 +34,14 @@ class UserErrors(UserError):
         return type(self), (self.problems,)
 
 
+class NotFinite(UserError):
+    """A file's weights or moments hold numbers that are not finite. `path`: the file; `entry`: the place in it."""
+
+    def __init__(self, what, path, entry, fix):
+        super().__init__(what, f"{path}: {entry}", fix)
+        self.path, self.entry = path, entry
+
+
 # Operating-system errors that are the surroundings' fault, with the advice that goes with each.
 ADVICE = {
     errno.ENOSPC: ("the disk is full", "free some space or choose another folder, then run the command again"),

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import json
+import math
 import os
 import shutil
 import stat
@@ -152,6 +153,31 @@ def open_regular(path, mode="r", **open_options):
         raise UserError("a file too large to be what is wanted here", f"{path}: {size_text(status.st_size)}",
                         "check what it is")  # fmt: skip
     return open(path, mode, **open_options)
+
+
+def read_array(file, size):
+    """Read an array of NumPy's format, without pickle, once its header has been compared with the file's length.
+
+    Args:
+        file: an open binary file, at the beginning of the array.
+        size: bytes that there are from here on.
+
+    Raises:
+        One of DAMAGED_ARRAYS: it is no array, holds objects, or its header tells of more than there is.
+    """
+    start = file.tell()
+    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _, dtype = header[np.lib.format.read_magic(file)](file)
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > min(size, LARGEST_READ):
+        raise ValueError(f"{size} bytes that are said to hold an array of {dtype} {shape}"[:200])
+    file.seek(start)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def read_member(archive, name):
+    """Return the array `name` of an open .npz (`zipfile.ZipFile`). Raises as `read_array`."""
+    with archive.open(name) as member:
+        return read_array(member, archive.getinfo(name).file_size)
 
 
 def is_partial(name):

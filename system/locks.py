@@ -56,6 +56,11 @@ class Lock:
             _held[self.path], self._ours = file, True
             return True
 
+    @property
+    def is_ours(self):
+        """Whether this object holds the lock."""
+        return self._ours
+
     def release(self):
         """Let go of the lock; nothing happens where it is not held."""
         with _guard:

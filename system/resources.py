@@ -31,6 +31,9 @@ def cause(error, where, trains=False):
             "continue with --resume" if trains else "try again, or --no_cuda"
         )
         return UserError("the GPU reports an error", f"{where}: {lines[0][:200]}", fix)
+    if isinstance(error, NotImplementedError) and "synchronize" in lower:
+        return UserError("no processes can be started here", where, "give 1 as the number of processes (0 where it "
+                         "is --num_workers)")  # fmt: skip
     if "can't start new thread" in lower:
         return UserError("no more threads can be started", where, "raise the limit (ulimit -u) or lower --num_workers")
     return None

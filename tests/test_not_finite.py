@@ -17,6 +17,7 @@ from system.errors import UserError
 from tests.conftest import ROOT
 from tests.short_runs import arguments, differences
 from training.optimisation import Optimisation
+from training.run import states
 
 
 def run_command(argv, **variables):
@@ -65,7 +66,85 @@ def test_given_weights_that_are_no_numbers_are_the_one_line(trained, synthetic_d
     code, lines = run_command(arguments(synthetic_drive, tmp_path, "--load_weights_folder", folder, "--max_steps", 1))
     assert code == 2 and len(lines) == 1, lines
     assert lines[0].startswith(f"error: the weights are not finite; {folder / name}.pth: "), lines
-    assert not (tmp_path / "run").exists()  # found before there is a run
+    assert_reported(lines[0], tmp_path / "run", f"{folder / name}.pth", state_entry(folder / f"{name}.pth"))
+
+
+def state_entry(path):
+    state = torch.load(path, weights_only=True)
+    return next(key for key, each in state.items() if isinstance(each, torch.Tensor) and not each.isfinite().all())
+
+
+def assert_reported(line, run, file, entry):
+    """Assert that not_finite.json, and nothing else, says where the numbers were found, and that the line names it."""
+    assert f"see {run / 'not_finite.json'}; " in line
+    report = json.loads((run / "not_finite.json").read_text())
+    assert report["file"] == str(file) and report["entry"] == entry and "not finite" in report["what"]
+
+
+def refused(argv, capsys):
+    import train
+
+    capsys.readouterr()
+    assert train.main(argv) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.mark.parametrize("name", ["adam", "adam_pose"])
+def test_given_moments_that_are_no_numbers_are_the_one_line(trained, short_run, tmp_path, capsys, name):
+    folder, run = tmp_path / "weights", tmp_path / "runs" / "run"
+    shutil.copytree(trained, folder)
+    state = torch.load(folder / f"{name}.pth", weights_only=True)
+    state["state"][3]["exp_avg_sq"].view(-1)[0] = math.inf
+    torch.save(state, folder / f"{name}.pth")
+    line = refused(short_run("--load_weights_folder", folder), capsys)
+    assert_reported(line, run, folder / f"{name}.pth", "exp_avg_sq of parameter 3")
+    assert os.listdir(run) == ["not_finite.json"]
+
+    import train
+
+    argv = short_run("--load_weights_folder", trained, "--max_steps", 1)
+    assert train.main(argv) == 0  # the report is in nobody's way
+    assert not (run / "not_finite.json").exists() and not (tmp_path / "runs" / "run.1").exists()
+
+
+def test_a_state_that_is_not_finite_is_the_one_line(short_run, tmp_path, capsys):
+    import train
+
+    argv, run = short_run("--max_steps", 1), tmp_path / "runs" / "run"
+    assert train.main(argv) == 0
+    (path,) = (run / "states").iterdir()
+    state = states.read(path)
+    state["networks"]["depth.decoder.0.conv.conv.weight"][0, 0, 0, 0] = math.nan
+    states.write(path, state)
+    line = refused([*argv, "--resume"], capsys)
+    assert_reported(line, run, path, "depth.decoder.0.conv.conv.weight")
+
+
+def test_nothing_is_written_into_a_run_that_another_process_trains(trained, short_run, tmp_path, capsys):
+    folder, run = tmp_path / "weights", tmp_path / "runs" / "run"
+    shutil.copytree(trained, folder)
+    state = torch.load(folder / "depth.pth", weights_only=True)
+    state["decoder.0.conv.conv.weight"][:] = math.nan
+    torch.save(state, folder / "depth.pth")
+    (tmp_path / "runs").mkdir()
+    code = f"from system.locks import Lock; Lock({str(run) + '.lock'!r}).acquire(); print(1, flush=True); input()"
+    holder = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    line = refused(short_run("--load_weights_folder", folder), capsys)
+    holder.communicate(b"\n")
+    assert "not finite" in line and "not_finite.json" not in line and not run.exists()
+
+
+def test_a_negative_variance_is_refused(trained, short_run, tmp_path, capsys):
+    folder = tmp_path / "weights"
+    shutil.copytree(trained, folder)
+    state = torch.load(folder / "encoder.pth", weights_only=True)
+    key = next(key for key in state if key.endswith("running_var"))
+    state[key][1] = -1
+    torch.save(state, folder / "encoder.pth")
+    assert "negative variance" in refused(short_run("--load_weights_folder", folder), capsys)
 
 
 def test_warping_by_a_grid_that_is_no_number_is_an_error_on_a_cpu():

@@ -2,11 +2,13 @@
 
 gradients FOLDER: gradients of a network without BatchNorm statistics, each process with its half of a batch.
 otherwise: train.main with the arguments; EXIT_AT=step makes rank 1 vanish before that step; PARAMETERS=folder makes
-    each process save its parameters there at the end.
+    each process save its parameters there at the end; SLOW_FRAMES, SLOW_STEPS=seconds are slept at each frame that a
+    cache takes in, and at each step.
 """
 
 import os
 import sys
+import time
 
 import torch
 
@@ -53,11 +55,19 @@ def training(argv):
     """Train, and let rank 1 vanish when it is told to."""
     import train
     import trainer
+    from datasets import cache
 
     torch.set_num_threads(1)
-    whole = trainer.Trainer._optimise
+    whole, pixels = trainer.Trainer._optimise, cache.Recipe.pixels
+
+    def slow_pixels(self, row):
+        time.sleep(float(os.environ.get("SLOW_FRAMES", 0)))
+        return pixels(self, row)
+
+    cache.Recipe.pixels = slow_pixels
 
     def optimise(self, batches):
+        time.sleep(float(os.environ.get("SLOW_STEPS", 0)))
         if self.processes.rank == 1 and str(self.step) == os.environ.get("EXIT_AT"):
             os._exit(1)
         return whole(self, batches)

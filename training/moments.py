@@ -3,7 +3,7 @@
 import torch
 
 from checkpointing.files import is_plain
-from system.errors import UserError
+from system.errors import NotFinite, UserError
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -70,7 +70,8 @@ def _check_entries(name, entries, parameter, path):
         if not is_plain(value, torch.float32) or value.shape != shape:
             found = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
             raise Misfit(f"{key} of parameter {name} is {found}, not a float tensor {tuple(shape)}")
-        if not torch.isfinite(value.to(parameter.dtype)).all() or (key != "exp_avg" and (value < 0).any()):
-            raise UserError("the optimiser's moments are not finite, or negative where they cannot be",
-                            f"{path}: {key} of parameter {name}",
-                            "take another copy, or remove the file to start with fresh moments")  # fmt: skip
+        place, fix = f"{key} of parameter {name}", "take another copy, or remove the file to start with fresh moments"
+        if not torch.isfinite(value.to(parameter.dtype)).all():
+            raise NotFinite("the optimiser's moments are not finite", path, place, fix)
+        if key != "exp_avg" and (value < 0).any():
+            raise UserError("the optimiser's moments are negative where they cannot be", f"{path}: {place}", fix)

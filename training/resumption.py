@@ -15,36 +15,37 @@ def check_content(state, path):
         path: of its file.
     """
     if not isinstance(state, dict):
-        raise _wrong(path, "no named entries")
+        raise wrong(path, "no named entries")
     lacking = [name for name in ENTRIES if name not in state]
     if lacking:
-        raise _wrong(path, f"no {lacking[0]}")
+        raise wrong(path, f"no {lacking[0]}")
     for name in ("identity", "best", "networks", "optimisation"):
         if not isinstance(state[name], dict) or not all(isinstance(key, str) for key in state[name]):
-            raise _wrong(path, f"{name} has no named entries")
-    if not _count(state["bad_samples"]):
-        raise _wrong(path, f"{state['bad_samples']} bad samples")
+            raise wrong(path, f"{name} has no named entries")
+    if not is_count(state["bad_samples"]):
+        raise wrong(path, f"{state['bad_samples']} bad samples")
     if not isinstance(state["random"], list) or not all(isinstance(each, dict) for each in state["random"]):
-        raise _wrong(path, "no random states")
+        raise wrong(path, "no random states")
     _check_best(state["best"], path)
 
 
-def check_progress(progress, steps_per_epoch, num_epochs, path):
+def check_progress(progress, steps_per_epoch, num_epochs, path, flag="--num_epochs"):
     """Raise UserError unless progress is [epoch, step in it, step] of a run that this one can continue.
 
     Args:
         progress: from a state.
         steps_per_epoch, num_epochs: of this run.
         path: of the state's file.
+        flag: the option that says how many epochs there are.
     """
-    if not isinstance(progress, list | tuple) or len(progress) != 3 or not all(_count(each) for each in progress):
-        raise _wrong(path, f"progress {progress}")
+    if not isinstance(progress, list | tuple) or len(progress) != 3 or not all(is_count(each) for each in progress):
+        raise wrong(path, f"progress {progress}")
     epoch, step_in_epoch, step = progress
     if step_in_epoch >= steps_per_epoch or step != epoch * steps_per_epoch + step_in_epoch:
-        raise _wrong(path, f"progress {list(progress)} with {steps_per_epoch} steps an epoch")
+        raise wrong(path, f"progress {list(progress)} with {steps_per_epoch} steps an epoch")
     if epoch > num_epochs:
         raise UserError("the state is beyond the end of the run", f"{path}: epoch {epoch} of {num_epochs}",
-                        f"pass --num_epochs {epoch} or more")  # fmt: skip
+                        f"pass {flag} {epoch} or more")  # fmt: skip
 
 
 def restored(restore, states, rank, path):
@@ -52,21 +53,23 @@ def restored(restore, states, rank, path):
     try:
         restore(states[rank])
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
-        raise _wrong(path, f"random states of rank {rank}: {error}") from error
+        raise wrong(path, f"random states of rank {rank}: {error}") from error
 
 
 def _check_best(best, path):
     metric, value, epoch = (best.get(name) for name in ("metric", "value", "epoch"))
     nothing = metric is None and value is None and epoch is None
-    something = isinstance(metric, str) and type(value) in (int, float) and math.isfinite(value) and _count(epoch)
+    something = isinstance(metric, str) and type(value) in (int, float) and math.isfinite(value) and is_count(epoch)
     if not nothing and not something:
-        raise _wrong(path, f"best {best}")
+        raise wrong(path, f"best {best}")
 
 
-def _count(value):
+def is_count(value):
+    """Whether a value can be a number of steps, epochs or samples."""
     return type(value) is int and 0 <= value < 2**53
 
 
-def _wrong(path, what):
+def wrong(path, what):
+    """Return the error for a state's content that does not make sense; `what`: the entry."""
     return UserError("the state holds what no run of this program writes", f"{path}: {what}",
                      "resume from another state, or start a new run")  # fmt: skip

@@ -4,7 +4,7 @@ import os
 import sys
 from argparse import SUPPRESS
 
-from system.command_line import Parser, command
+from system.command_line import Parser, command, positive, positive_number, whole
 from system.errors import UserError
 from system.progress import Progress
 
@@ -14,15 +14,15 @@ def parser():
     made = Parser(prog="-m demo.street", description=__doc__)
     add = made.add_argument
     add("--out", required=True, default=SUPPRESS, metavar="DIR", help="folder to write to; becomes a --data_path")
-    add("--seed", type=int, default=0, help="of the worlds and paths; the same seed gives the same files")
-    add("--drives", type=int, default=4, help="training drives; one more, through another world, is for tests")
-    add("--frames", type=int, default=80, help="frames per drive")
-    add("--width", type=int, default=416, help="of the pictures")
-    add("--height", type=int, default=128, help="of the pictures")
-    add("--step", type=float, default=0.4, help="metres driven per frame")
-    add("--samples", type=int, default=2, help="rays per pixel and axis")
-    add("--scan_every", type=int, default=1, help="frames from one laser scan to the next")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    add("--seed", type=whole, default=0, help="of the worlds and paths; the same seed gives the same files")
+    add("--drives", type=positive, default=4, help="training drives; one more, through another world, is for tests")
+    add("--frames", type=positive, default=80, help="frames per drive")
+    add("--width", type=positive, default=416, help="of the pictures")
+    add("--height", type=positive, default=128, help="of the pictures")
+    add("--step", type=positive_number, default=0.4, help="metres driven per frame")
+    add("--samples", type=positive, default=2, help="rays per pixel and axis")
+    add("--scan_every", type=positive, default=1, help="frames from one laser scan to the next")
+    add("--workers", type=positive, default=os.cpu_count() or 1, help="processes")
     Parser.flag(made, "force", help="write again what is there already")
     return made
 

@@ -6,7 +6,7 @@ import os
 
 from system import resources
 from system.distributed import is_lost_peer
-from system.errors import UserError, from_os_error
+from system.errors import NotFinite, UserError, from_os_error
 from system.files import write_json
 from training.run.loading import ending_workers
 
@@ -89,6 +89,32 @@ def _loader_died(where, said):
     fix = "memory or file handles (ulimit -n) may be short: lower --num_workers, and continue with --resume"
     said = said or "it ended in the middle of a batch"
     return UserError("a process that loads data has died", f"{where}: {said}", fix)
+
+
+@contextlib.contextmanager
+def reporting_not_finite(run, processes):
+    """Write a file's `NotFinite` weights, moments or state into the run's not_finite.json, and name that in the error.
+
+    Args:
+        run: `folder.RunFolder`; where another process trains in it, or it cannot be written to, it stays as it is.
+        processes: `distributed.Processes`; the first one writes.
+
+    Raises:
+        UserError: the file's numbers are not finite.
+    """
+    try:
+        yield
+    except NotFinite as problem:
+        if not processes.is_first:
+            raise
+        with run.claimed() as ours:
+            if not ours:
+                raise
+            entries = {"what": problem.what, "file": os.path.abspath(problem.path), "entry": problem.entry}
+            with contextlib.suppress(UserError):
+                write_json(run.not_finite, entries)
+                problem.fix = f"see {run.not_finite}; {problem.fix}"
+        raise
 
 
 def stop_unless_finite(what, value, path, report):

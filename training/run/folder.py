@@ -5,9 +5,11 @@
                            models/opt.json           the options
                            models/run.json           options, versions, revision, splits, device, command line
                            states/                   resumable states
+                           not_finite.json           what was not finite when training stopped for it, and where
                            train/ val/               TensorBoard
 """
 
+import contextlib
 import os
 import platform
 import sys
@@ -29,6 +31,7 @@ class RunFolder:
         self.path = os.path.abspath(os.path.join(os.path.expanduser(log_dir), name))
         self.models = os.path.join(self.path, "models")
         self.states = os.path.join(self.path, "states")
+        self.not_finite = os.path.join(self.path, "not_finite.json")
         self._lock = Lock(f"{self.path}.lock")
 
     def weights(self, which):
@@ -49,6 +52,16 @@ class RunFolder:
         """Let go of the run."""
         self._lock.release()
 
+    @contextlib.contextmanager
+    def claimed(self):
+        """Hold the run for the time of the block; yields whether it could be had, or was held already."""
+        before = self._lock.is_ours
+        try:
+            yield before or self._lock.acquire()
+        finally:
+            if not before:
+                self._lock.release()
+
     def set_aside(self):
         """Move an earlier run out of the way, to `<name>.1`, `.2`, ...; return where it is now, or None.
 
@@ -56,6 +69,9 @@ class RunFolder:
             UserError: the folder holds something else than a run.
         """
         held = os.listdir(self.path) if os.path.isdir(self.path) else []
+        if held == [os.path.basename(self.not_finite)]:  # of weights that were refused: there was no run
+            os.unlink(self.not_finite)
+            return None
         if not held:
             return None
         if not {"models", "states", "train"} & set(held):
