@@ -1,15 +1,18 @@
-"""What memory, threads and GPUs do to a command, told from their errors' texts; free of torch."""
+"""What memory, threads, GPUs and missing packages do to a command, told from their errors; free of torch."""
 
 from system.errors import UserError
 
 _MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory", "bad_alloc",
            "could not create a primitive", "failed to map segment", "failed to allocate")  # fmt: skip
 _GPU = ("cuda error", "cudnn error", "cublas", "cufft", "cusolver", "device-side assert", "hip error")
+# Import names of what requirements.txt lists.
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "PIL", "skimage", "cv2", "matplotlib", "scipy", "tensorboardX",
+             "tensorboard", "tqdm", "jinja2")  # fmt: skip
 _KINDS = (MemoryError, RuntimeError, ImportError)  # what such errors come as
 
 
 def cause(error, where, trains=False):
-    """Return the `UserError` behind an error that says memory, threads or a GPU gave out, or None.
+    """Return the `UserError` behind an error that says memory, threads, a GPU or a package is wanting, or None.
 
     Args:
         error: an exception.
@@ -18,6 +21,8 @@ def cause(error, where, trains=False):
     """
     if not isinstance(error, _KINDS):
         return None
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _PACKAGES:
+        return UserError("a package is missing", error.name, "run pip install -r requirements.txt")
     lines = str(error).strip().splitlines() or [type(error).__name__]
     lower = str(error).lower()
     if type(error).__name__ == "OutOfMemoryError":  # torch's; it has no other base than RuntimeError

@@ -1,14 +1,17 @@
 """Commands whose memory, threads or GPU give out, and files that never end: one line and exit code 2."""
 
+import io
 import os
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 
 from system import resources
 from system.command_line import command
 from system.errors import UserError
-from system.files import LARGEST_READ, open_regular
+from system.files import DAMAGED_ARRAYS, LARGEST_READ, open_regular, read_array, read_member
 
 CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12"
 
@@ -24,6 +27,8 @@ CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "the GPU reports an error"),
         (torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore"), "the GPU reports"),
         (RuntimeError("can't start new thread"), "no more threads can be started"),
+        (ModuleNotFoundError("No module named 'cv2'", name="cv2"), "a package is missing; cv2; run pip install -r"),
+        (NotImplementedError("This Python build lacks multiprocessing.synchronize"), "no processes can be started"),
     ],
 )
 def test_what_gives_out_is_one_line_in_any_command(error, what, capsys):
@@ -44,6 +49,27 @@ def test_other_errors_keep_their_traceback():
     with pytest.raises(RuntimeError, match="a bug"):
         main([])
     assert resources.cause(KeyError("cuda error"), "here") is None
+    assert resources.cause(ModuleNotFoundError("No module named 'system.x'", name="system.x"), "here") is None
+
+
+@pytest.mark.parametrize("shape", ["(9999999999999,)", "(-1, 4)", "(99999999999999999999, 9)", "(1 << 40,)", "(5,)"])
+def test_an_array_larger_than_its_file_is_refused_before_memory_is_taken(tmp_path, shape):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header += b" " * (117 - len(header)) + b"\n"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(16)
+    with pytest.raises(DAMAGED_ARRAYS):
+        read_array(io.BytesIO(content), len(content))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("depth.npy", content)
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive, pytest.raises(DAMAGED_ARRAYS):
+        read_member(archive, "depth.npy")
+
+
+def test_a_whole_array_is_read(tmp_path):
+    expected = np.arange(12, dtype=np.float32).reshape(3, 4)
+    np.savez_compressed(tmp_path / "a.npz", depth=expected)
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        assert np.array_equal(read_member(archive, "depth.npy"), expected)
 
 
 def test_a_file_without_end_is_refused(tmp_path):
