@@ -108,14 +108,56 @@ def test_a_missing_image_ends_both_ranks(broken_drive, tmp_path):
     assert len(errors(lines)) <= 2 and not [line for line in lines if "UserError" in line]
 
 
-def test_a_killed_worker_ends_the_run(synthetic_drive, tmp_path):
+def test_a_number_that_is_not_finite_ends_a_run_with_workers(synthetic_drive, tmp_path):
+    argv = arguments(synthetic_drive, tmp_path, "--num_workers", 2, "--min_depth", 1e-320)
+    code, lines = train(*argv).end()
+    assert code == 2 and len(lines) == 1 and "not finite" in lines[0], lines
+    assert (tmp_path / "run" / "not_finite.json").is_file()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_killed_worker_ends_the_run(synthetic_drive, tmp_path, signum):
     run = train(*arguments(synthetic_drive, tmp_path, "--num_workers", 2, "--num_epochs", 500))
     run.wait_for("step 1/")
     workers = [process for process in run.processes() if process != run.process.pid]
     assert len(workers) >= 2
-    os.kill(workers[0], signal.SIGKILL)
+    os.kill(workers[0], signum)
     code, lines = run.end(PATIENCE + 20)
     assert code == 2 and len(lines) == 1 and "a process that loads data has died" in lines[0], lines
+
+
+SMALL_SHM = "mount --make-rprivate / && mount -t tmpfs -o size=64k tmpfs /dev/shm"
+
+
+@pytest.mark.skipif(subprocess.run(["unshare", "-m", "bash", "-c", SMALL_SHM], capture_output=True).returncode != 0,
+                    reason="no file system of its own can be mounted here")  # fmt: skip
+@pytest.mark.parametrize("start", [1, 2])
+def test_a_tiny_shared_memory_is_named(synthetic_drive, tmp_path, start):
+    argv = arguments(synthetic_drive, tmp_path, "--num_workers", 1, "--batch_size", 3)
+    limits = f'exec unshare -m bash -c \'{SMALL_SHM} && exec "$@"\' bash "$@";'
+    run = (train if start == 1 else torchrun)(*argv, limits=limits)
+    code, lines = run.end()
+    assert code != 0 and errors(lines) and all("/dev/shm" in line or "is gone" in line for line in errors(lines)), lines
+    assert start == 2 or (code, len(lines)) == (2, 1)
+
+
+def test_a_run_that_is_stopped_for_a_while_goes_on(synthetic_drive, tmp_path):
+    run = train(*arguments(synthetic_drive, tmp_path, "--num_workers", 2, "--num_epochs", 500))
+    run.wait_for("step 1/")
+    for signum in (signal.SIGSTOP, signal.SIGCONT):
+        for process in run.processes():
+            os.kill(process, signum)
+        time.sleep(1)
+    run.process.terminate()
+    assert run.end()[0] == 128 + signal.SIGTERM
+
+
+def test_a_data_folder_that_vanishes_ends_the_run(broken_drive, tmp_path):
+    run = train(*arguments(broken_drive, tmp_path, "--num_workers", 2, "--num_epochs", 500, "--on_bad_sample", "skip"))
+    run.wait_for("step 1/")
+    shutil.rmtree(broken_drive)
+    code, lines = run.end(PATIENCE + 20)
+    assert code == 2 and len(lines) == 1 and lines[0].startswith("error: "), lines
 
 
 def test_few_file_handles_are_named(synthetic_drive, tmp_path):
