@@ -9,6 +9,7 @@ import os
 
 from checkpointing.published import ENCODERS
 from evaluation import ALIGNMENTS, MAKE3D_INTERPOLATIONS, METRICS, PROTOCOLS
+from losses.supervision_options import add_supervision_options, supervision_contradictions
 from networks.model_table import MODELS
 from system.command_line import Parser, positive, whole
 from system.devices import NAMES as DEVICES
@@ -25,7 +26,7 @@ DATASETS = ("kitti", "kitti_odom", "kitti_depth", "frames")
 # What a resumed run may change: where things lie, how fast they are read, what is written how often, when it ends, and
 # what its state holds anyway. Every other option has to be the same for the run to be the one that was interrupted.
 FREE_ON_RESUME = (
-    "data_path", "split", "num_workers", "cache", "no_cuda", "compile", "deterministic",
+    "data_path", "pseudo_depth", "split", "num_workers", "cache", "no_cuda", "compile", "deterministic",
     "mypretrain", "load_weights_folder", "models_to_load", "weights_init", "dilations", "recipe", "print_recipe",
     "scheduler_step_size", "num_epochs", "max_steps", "log_dir", "model_name", "log_frequency", "save_frequency",
     "save_start", "save_steps", "keep_states", "resume", "val_steps", "best_metric", "on_bad_sample", "check_data",
@@ -248,7 +249,8 @@ class LiteMonoOptions:
 
     def __init__(self, prog=None):
         self.parser = Parser(prog=prog, description=ABOUT.get(prog, ABOUT["train.py"]))
-        for declare in (_data_options, _model_options, _objective_options, _training_options, _logging_options):
+        for declare in (_data_options, _model_options, _objective_options, add_supervision_options, _training_options,
+                        _logging_options):  # fmt: skip
             declare(self.parser)
         training = {action.dest for action in self.parser._actions}
         _evaluation_options(self.parser)
@@ -337,3 +339,4 @@ def contradictions(opt):
                "drop one, or leave encoder out of --models_to_load")  # fmt: skip
     if opt.print_recipe and not opt.recipe:
         yield "there is no recipe to print", "--print_recipe", f"add --recipe with one of {', '.join(RECIPES)}"
+    yield from supervision_contradictions(opt)

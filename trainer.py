@@ -16,12 +16,16 @@ from checkpointing.files import load_strictly, write_state
 from checkpointing.folders import save_networks
 from evaluation.cost import network_cost
 from losses.objective import Objective, compute_losses
+from losses.supervision_options import unused
 from options import FREE_ON_RESUME
 from reports import after_training
 from system import distributed as process_group
 from system.errors import UserError
 from system.files import replacing_folder, sweep, write_json
 from training.alarms import Alarms, startup_notices, watch
+from training.averaged_weights import BEST as EMA_BEST
+from training.averaged_weights import NEWEST as EMA
+from training.averaged_weights import AveragedWeights
 from training.data import TrainingData, find_split
 from training.model import DepthAndMotion, sum_of_motions
 from training.optimisation import Optimisation, numbers_of
@@ -42,10 +46,12 @@ from training.run.precision import (
     set_up,
 )
 from training.starting_weights import load_starting_weights
+from training.supervision import scheduled, supervision_of
 from training.validation import choose_metric, is_better, protocol_for, validate
 
 log = logging.getLogger(__name__)
 
+BEST = "best"
 WATCH_STEPS = 50  # steps between looks at the alarms' numbers
 
 
@@ -82,6 +88,7 @@ class Trainer:
             self.network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
             self.models = dict(self.network.networks.items())
         self.objective = make_objective(opt, self.network)
+        self.average = AveragedWeights(self.network, opt.ema) if opt.ema else None
         self.wrapped, self.compute_losses = self._wrap()
         seed_everything(opt.seed + 1 + self.processes.rank)
 
@@ -142,6 +149,7 @@ class Trainer:
             last = index == len(batches) - 1
             with contextlib.nullcontext() if last or self.processes.count == 1 else self.wrapped.no_sync():
                 inputs = self.prepare(batch)
+                inputs |= scheduled(self.opt, self._progress(), len(inputs["color", 0, 0]), self.device)
                 with self._not_finite_as_one_line(batches):
                     outputs, losses = self.process_batch(inputs)
                 self.optimisation.backward(losses["loss"] / len(batches))
@@ -154,6 +162,8 @@ class Trainer:
             self._refuse_unless_finite(what, values[what], batches)
         if self.optimisation.has_failed(values["gradient"]):
             self._refuse_unless_finite("gradient", values["gradient"], batches)
+        if self.average:
+            self.average.update(self.network)
         return inputs, outputs, {name: values[name] for name in losses}
 
     @contextlib.contextmanager
@@ -253,11 +263,16 @@ class Trainer:
         last = self._is_over() or self.epoch + 1 == self.opt.num_epochs
         if self.processes.is_first and (last or (self.epoch + 1) % self.opt.save_frequency == 0):
             self._save_weights(self.run.weights(self.epoch))
+            if self.average:
+                self._save_weights(self.run.weights(EMA), self.average.models)
         self._keep_best(results)
         if self._ends_epoch():
             self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self._save_state()
         self._stop_if_asked()
+
+    def _progress(self):
+        return self.step / (self.data.steps_per_epoch * self.opt.num_epochs)
 
     def _ends_epoch(self):
         return self.step_in_epoch == self.data.steps_per_epoch
@@ -285,11 +300,18 @@ class Trainer:
         self.log.line(self.epoch, self.step_in_epoch, self.data.steps_per_epoch, left, losses["loss"], force)
 
     def _validate(self):
+        """Return {weights folder of the best: results} of the networks, and of their average where one is kept."""
         if not len(self.data.val_set):
             return {}
+        results = {BEST: self._validate_one(self.network)}
+        if self.average:
+            results[EMA_BEST] = self._validate_one(self.average.network, "ema/")
+        return results
+
+    def _validate_one(self, network, prefix=""):
         with self._not_finite_as_one_line(), self._as_it_is():
             results, shown = validate(
-                self.network,
+                network,
                 self.data.validation(),
                 self.objective,
                 protocol_for(self.opt.dataset),
@@ -297,39 +319,45 @@ class Trainer:
                 self.precision.autocast,
                 self.processes,
             )
-        self.log.scalars("val", self.step, results)
-        if shown is not None:
+        self.log.scalars("val", self.step, {f"{prefix}{name}": value for name, value in results.items()})
+        if shown is not None and not prefix:
             self.log.pictures("val", self.step, *shown, self.objective.sources, self.objective.scales)
         if self.processes.is_first:
             named = "  ".join(f"{name} {value:.4f}" for name, value in results.items())
-            log.info("validation after step %d (%d items): %s", self.step, len(self.data.val_set), named)
+            what = "validation of the average" if prefix else "validation"
+            log.info("%s after step %d (%d items): %s", what, self.step, len(self.data.val_set), named)
         return results
 
     # --- what stays on disk ----------------------------------------------------------------------------------------
 
-    def _save_weights(self, folder, **extra):
+    def _save_weights(self, folder, average=None, **extra):
+        """Write a weights folder: the networks with their optimisers, or the networks of the average alone."""
         opt = self.opt
         with replacing_folder(folder) as partial:
             described = opt.height, opt.width, opt.use_stereo, self.models["encoder"].dilations
-            save_networks(partial, self.models, *described, depth_range=(opt.min_depth, opt.max_depth))
-            for name, optimiser in self.optimisation.optimisers.items():
+            save_networks(partial, average or self.models, *described, depth_range=(opt.min_depth, opt.max_depth))
+            for name, optimiser in ({} if average else self.optimisation.optimisers).items():
                 write_state(os.path.join(partial, f"{name}.pth"), optimiser.state_dict())
             if extra:
                 write_json(os.path.join(partial, "metrics.json"), extra)
 
-    def _keep_best(self, results):
-        if not results:
-            return
-        metric = choose_metric(self.opt.best_metric, results)
-        if metric not in results:
-            raise UserError("no ground truth to choose weights by", f"--best_metric {metric}", "use --best_metric loss")
-        rival = self.best["value"] if self.best["metric"] == metric else None
-        if not is_better(metric, results[metric], rival):
-            return
-        self.best = {"metric": metric, "value": results[metric], "epoch": self.epoch}
-        if self.processes.is_first:
-            self._save_weights(self.run.weights("best"), epoch=self.epoch, step=self.step, chosen_by=metric, **results)
-            log.info("best so far: epoch %d, %s %.4f", self.epoch, metric, results[metric])
+    def _keep_best(self, validated):
+        for which, results in validated.items():
+            metric = choose_metric(self.opt.best_metric, results)
+            if metric not in results:
+                fix = "use --best_metric loss"
+                raise UserError("no ground truth to choose weights by", f"--best_metric {metric}", fix)
+            best = self.best if which == BEST else self.average.best
+            rival = best["value"] if best["metric"] == metric else None
+            if not is_better(metric, results[metric], rival):
+                continue
+            best |= {"metric": metric, "value": results[metric], "epoch": self.epoch}
+            if self.processes.is_first:
+                average = None if which == BEST else self.average.models
+                facts = {"epoch": self.epoch, "step": self.step, "chosen_by": metric, **results}
+                self._save_weights(self.run.weights(which), average, **facts)
+                name = "best so far" if which == BEST else "best average so far"
+                log.info("%s: epoch %d, %s %.4f", name, self.epoch, metric, results[metric])
 
     def _identity(self):
         """What has to be equal in the run that resumes, as plain values."""
@@ -338,7 +366,9 @@ class Trainer:
             "processes": self.processes.count,
         }
         facts |= {f"{part} split": digest for part, (_, _, digest) in self.data.record().items()}
-        return identity(self.opt, FREE_ON_RESUME, **facts)
+        if self.opt.pseudo_depth:
+            facts["use of pseudo-labels"] = True
+        return identity(self.opt, (*FREE_ON_RESUME, *unused(self.opt)), **facts)
 
     def _save_state(self):
         random_of_all = self.processes.gather(random_states(self.device))
@@ -351,6 +381,7 @@ class Trainer:
                 "optimisation": self.optimisation.state_dict(),
                 "bad_samples": self.data.bad_samples.count,
                 "random": random_of_all,
+                **({"average": self.average.state_dict()} if self.average else {}),
             })  # fmt: skip
 
     def _finds_a_state(self):
@@ -372,6 +403,8 @@ class Trainer:
         self.data.bad_samples.count = state["bad_samples"]
         self.epoch, self.step_in_epoch, self.step = state["progress"]
         self.best = state["best"]
+        if self.average:
+            self.average.load_state_dict(state.get("average"), path)
         restored(lambda each: restore_random_states(each, self.device), state["random"], self.processes.rank, path)
         log.info("resumed from %s: epoch %d, step %d", path, self.epoch, self.step)
 
@@ -416,4 +449,5 @@ def make_objective(opt, network):
         automask=not opt.disable_automasking,
         v1_multiscale=opt.v1_multiscale,
         relative_translation=opt.pose_model_type == "posecnn",
+        supervision=supervision_of(opt),
     )

@@ -77,6 +77,7 @@ class MonoDataset(Dataset):
         self.on_device = on_device
         self.epoch = 0
         self.cache = None
+        self.extras = ()  # functions (data set, index, whether it is flipped) -> {name: tensor} that add to items
         self.wanted = {kind: self._wanted_scales(kind) for kind in ("color", "color_aug")}
         self._cameras = {}
 
@@ -134,6 +135,8 @@ class MonoDataset(Dataset):
         if self.wants_depth():
             depth = self.load_depth(line)
             item["depth_gt"] = torch.from_numpy(np.ascontiguousarray(depth[None, :, ::-1] if flip else depth[None]))
+        for extra in self.extras:
+            item |= extra(self, index, flip)
         return item
 
     def draw(self, epoch, index):

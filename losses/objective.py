@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from cpu.per_sample import mean_losses
 from layers import EPSILON, disp_to_depth, get_smooth_loss, rigid_motion
 from losses.photometric import Target
+from losses.supervision import Supervision, supervised_terms
 from losses.view_synthesis import synthesise
 
 AUTOMASK_NOISE = 1e-5  # breaks ties between identical frames
@@ -25,6 +26,7 @@ class Objective(NamedTuple):
 
     sources: the frames warped into frame 0: offsets, and "s" for the other camera of the pair.
     relative_translation: whether predicted translations are in units of the mean depth (PoseCNN).
+    supervision: weights of what is compared beside images, where a batch holds it.
     """
 
     scales: tuple
@@ -37,6 +39,7 @@ class Objective(NamedTuple):
     automask: bool = True
     v1_multiscale: bool = False
     relative_translation: bool = False
+    supervision: Supervision = Supervision()
 
     def image_scale(self, scale):
         """The scale of the images that are compared for the disparity of `scale`."""
@@ -62,14 +65,15 @@ def compute_losses(inputs, outputs, objective, noise=None):
     """Compare frame 0 with every source as seen through the predicted depth and motion.
 
     Args:
-        inputs: a batch of the data set: ("color", frame, scale), ("K", scale), ("inv_K", scale), "stereo_T".
+        inputs: a batch of the data set: ("color", frame, scale), ("K", scale), ("inv_K", scale), "stereo_T", and what
+            `losses.supervision` compares with.
         outputs: ("disp", scale); ("cam_T_cam", 0, frame); "predictive_mask" where one is predicted.
         objective: `Objective`.
         noise: as `noise_like_identity` draws it; drawn here if not given.
 
     Returns:
         (maps, losses). maps: ("depth", 0, scale), ("color", frame, scale), "identity_selection/<scale>".
-        losses: "loss" and "loss/<scale>", scalars.
+        losses: "loss", "loss/<scale>" and the terms of `losses.supervision`, scalars.
 
     Raises:
         FloatingPointError: on a CPU, disparity or motion is not a number.
@@ -82,6 +86,9 @@ def compute_losses(inputs, outputs, objective, noise=None):
         predicted["predictive_mask", scale] = mask
     maps, losses = mean_losses(_terms, given, predicted, objective)
     losses["loss"] = sum(losses.values()) / len(objective.scales)
+    supervised, terms = supervised_terms(inputs, outputs, objective)
+    if terms:
+        losses |= {"loss": losses["loss"] + supervised, **terms}
     return maps, losses
 
 

@@ -9,6 +9,7 @@ import logging
 import torch
 
 from datasets.splits import published_names
+from losses import supervision
 from training.schedule import late_restart
 
 log = logging.getLogger(__name__)
@@ -17,6 +18,7 @@ SETTLE_STEPS = 300  # before, a network from random weights may look constant an
 FLAT_DISPARITY = 1e-3  # relative standard deviation over an image
 SMALL_MOTION, LARGE_MOTION = 1e-6, 10.0  # mean length of the predicted translations
 MASKED = 0.98  # share of pixels that a still camera explains better
+NO_AGREEMENT = 0.15  # correlation of pseudo-labels with the prediction; of good ones it is 0.8 and more
 STARVING = 0.5  # share of the time spent waiting for data
 
 
@@ -42,13 +44,23 @@ def masked(share):
         return f"auto-masking takes {share:.0%} of the pixels: nearly nothing is left to learn from"
 
 
+def agreement(correlation):
+    """Judge the correlation of pseudo-labels with the network's own depth."""
+    if abs(correlation) < NO_AGREEMENT:
+        return (f"the pseudo-labels have nothing in common with the predicted depth (correlation {correlation:.2f}): "
+                "are they of these images?")  # fmt: skip
+    if correlation < 0:
+        return (f"the pseudo-labels are far where the prediction is near (correlation {correlation:.2f}): scale and "
+                "metric labels are depth, affine labels are disparity (--pseudo_kind)")  # fmt: skip
+
+
 def starving(share):
     """Judge the share of the time in which the device waited for data."""
     if share > STARVING:
         return f"the device waits for data {share:.0%} of the time: add --num_workers"
 
 
-STEP_RULES = {"spread": collapsed, "motion": motion, "masked": masked}
+STEP_RULES = {"spread": collapsed, "motion": motion, "masked": masked, "agreement": agreement}
 
 
 def startup_notices(opt):
@@ -58,13 +70,16 @@ def startup_notices(opt):
         if epoch is not None:
             yield ("late_restart", f"the {name} learning rate restarts in epoch {epoch} of {opt.num_epochs}: the last "
                    f"weights will not have settled; a cycle of {opt.num_epochs + 1} fits")  # fmt: skip
+    if opt.pseudo_depth and opt.pseudo_kind == "affine" and opt.pseudo_schedule != "warmup":
+        yield ("affine_labels", "affine labels leave the shift of disparity open and can fix a wrong one from the "
+               "first step on: add --pseudo_schedule warmup, or make labels of depth")  # fmt: skip
     if not opt.mypretrain and not opt.load_weights_folder:
         cost = "about 0.015 higher abs_rel on KITTI" if opt.split in published_names() else "a less accurate network"
         yield "no_pretrained_weights", f"no pre-trained encoder (--mypretrain): expect {cost}"
 
 
 def watch(inputs, outputs, objective):
-    """Return the numbers that the alarms judge: {"spread", "motion", "masked"}, as far as the run has them."""
+    """Return the numbers that the alarms judge, one for each of `STEP_RULES`, as far as the run has them."""
     disp = outputs["disp", 0].detach().float()
     values = {"spread": (disp.std((1, 2, 3)) / disp.mean((1, 2, 3))).mean().item()}
     motions = [outputs["translation", 0, frame].detach().norm(dim=-1) for frame in objective.sources if frame != "s"]
@@ -72,6 +87,8 @@ def watch(inputs, outputs, objective):
         values["motion"] = torch.stack(motions).mean().item()
     if "identity_selection/0" in outputs:
         values["masked"] = 1 - outputs["identity_selection/0"].mean().item()
+    if "pseudo_label" in inputs and inputs["pseudo_confidence"].any():
+        values["agreement"] = supervision.agreement(inputs, outputs, objective).item()
     return values
 
 
@@ -82,7 +99,7 @@ class Alarms:
         self.write, self.active = write, set()
 
     def check(self, step, values):
-        """Judge {"spread", "motion", "masked": number} of a step."""
+        """Judge the numbers that `watch` returned of a step."""
         for name, rule in STEP_RULES.items():
             if name in values and step >= SETTLE_STEPS:
                 self._settle(name, rule(values[name]), step)

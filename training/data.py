@@ -13,6 +13,7 @@ from datasets.on_device import complete
 from datasets.splits import resolve_split, shared_notice
 from system.errors import UserError
 from training.run.loading import BadSamples, EpochOrder, grouped, make_loader
+from training.supervision import add_supervision
 
 VALIDATION_WORKERS = 4
 
@@ -45,6 +46,7 @@ class TrainingData:
         on_device = bool(opt.cache) or device.type == "cuda"
         self.train_set = make_dataset(opt, self.split.lines("train"), objective, is_train=True, on_device=on_device)
         self.val_set = make_dataset(opt, self.split.lines("val"), objective, is_train=False, on_device=on_device)
+        add_supervision(opt, self.train_set)
         if opt.cache:
             open_cache(opt, processes, self.train_set, self.val_set)
         self.bad_samples = BadSamples(opt.on_bad_sample)

@@ -26,7 +26,8 @@ def check_content(state, path):
         raise wrong(path, f"{state['bad_samples']} bad samples")
     if not isinstance(state["random"], list) or not all(isinstance(each, dict) for each in state["random"]):
         raise wrong(path, "no random states")
-    _check_best(state["best"], path)
+    if not is_best(state["best"]):
+        raise wrong(path, f"best {state['best']}")
 
 
 def check_progress(progress, steps_per_epoch, num_epochs, path, flag="--num_epochs"):
@@ -56,12 +57,14 @@ def restored(restore, states, rank, path):
         raise wrong(path, f"random states of rank {rank}: {error}") from error
 
 
-def _check_best(best, path):
+def is_best(best):
+    """Return whether `best` can be what validation has chosen so far: metric, value and epoch, or nothing yet."""
+    if not isinstance(best, dict):
+        return False
     metric, value, epoch = (best.get(name) for name in ("metric", "value", "epoch"))
-    nothing = metric is None and value is None and epoch is None
-    something = isinstance(metric, str) and type(value) in (int, float) and math.isfinite(value) and is_count(epoch)
-    if not nothing and not something:
-        raise wrong(path, f"best {best}")
+    if metric is None and value is None and epoch is None:
+        return True
+    return isinstance(metric, str) and type(value) in (int, float) and math.isfinite(value) and is_count(epoch)
 
 
 def is_count(value):
