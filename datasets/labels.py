@@ -4,6 +4,7 @@ Each class is one of `MonoDataset.extras`: it reads for a line what belongs to i
 size, and mirrors it with the item. Free of the cache, which holds frames only.
 """
 
+import json
 import os
 import zipfile
 
@@ -15,6 +16,7 @@ from datasets.kitti_dataset import nearest
 from system.errors import UserError, from_os_error
 from system.files import open_regular
 
+ABOUT = "labels.json"  # in the folder's top: what made them, and their kind
 ENDINGS = (".png", ".npy", ".npz")
 LOOKED_AT = 8  # labels that are read before training begins
 DENSE = 0.5  # share of known pixels above which a label is resized as a picture is
@@ -26,18 +28,18 @@ class PseudoLabels:
 
     Args:
         folder: --pseudo_depth.
-        disparity: the labels are disparity (near is large), not depth.
+        kind: "scale", "affine" or "metric", as `losses.supervision` takes them.
     """
 
-    def __init__(self, folder, disparity=False):
-        self.folder, self.disparity = os.path.expanduser(os.fspath(folder)), disparity
+    def __init__(self, folder, kind="scale"):
+        self.folder, self.kind = os.path.expanduser(os.fspath(folder)), kind
 
     def __call__(self, dataset, index, flip):
         """Return "pseudo_label" and "pseudo_confidence", (1, H, W) float32; zeros where nothing is known."""
         path = self.path(dataset, index)
         size = dataset.height, dataset.width
         label, confidence = read_label(path) if path else (np.zeros(size, np.float32),) * 2
-        both = to_size(label, confidence, *size, nearest_is_large=self.disparity)
+        both = to_size(label, confidence, *size, nearest_is_large=self.kind == "affine")
         return dict(zip(("pseudo_label", "pseudo_confidence"), (_tensor(each, flip) for each in both), strict=True))
 
     def path(self, dataset, index):
@@ -49,11 +51,12 @@ class PseudoLabels:
         """Look at the labels before training; return how many of the lines have one.
 
         Raises:
-            UserError: no line has one, one of the first is unreadable, or all of these are empty.
+            UserError: they are of another kind, no line has one, one is unreadable, or those looked at are empty.
         """
         if not os.path.isdir(self.folder):
             fix = "give --pseudo_depth the folder that make_pseudo_depth.py wrote"
             raise UserError("no such folder of labels", self.folder, fix)
+        self._check_kind()
         found = [path for path in (self.path(dataset, index) for index in range(len(dataset))) if path]
         if not found:
             wanted = relative_stem(dataset, *dataset.frame_of(0, 0)) + ".png|npy|npz" if len(dataset) else "no lines"
@@ -63,6 +66,20 @@ class PseudoLabels:
         if not any(read_label(found[place])[1].any() for place in chosen):
             raise UserError("the labels are zero everywhere", f"{found[0]} and {len(chosen) - 1} more", REMAKE)
         return len(found)
+
+    def _check_kind(self):
+        """Compare the kind with what the folder says about itself, where it does. Depth in metres serves as scale."""
+        path = os.path.join(self.folder, ABOUT)
+        try:
+            with open_regular(path, encoding="utf-8") as file:
+                kind = json.load(file)["kind"]
+        except FileNotFoundError:
+            return
+        except (ValueError, LookupError, TypeError):
+            raise UserError("a damaged description of labels", path, REMAKE) from None
+        if kind != self.kind and (kind, self.kind) != ("metric", "scale"):
+            raise UserError("labels of another kind", f"--pseudo_kind {self.kind}, {path} says {kind}",
+                            f"give --pseudo_kind {kind}")  # fmt: skip
 
 
 class MeasuredDepth:

@@ -11,17 +11,17 @@ from tests.conftest import ROOT
 
 ENTRIES = ("train", "evaluate_depth", "test_simple", "export_gt_depth", "prepare_kitti", "weights", "reproduce",
            "evaluate_pose", "export_onnx", "evaluate_robustness",
-           "prepare_frames", "report_run", "calibrate_scale")  # fmt: skip
+           "prepare_frames", "report_run", "calibrate_scale", "make_pseudo_depth")  # fmt: skip
 # The rooms from the bottom up, one floor each: a module imports from its own room and from rooms below, at the top of
 # the file or inside a function. Commands stand above all rooms.
 FLOORS = (
     "system", "kitti_utils", "layers", "cpu", "networks", "losses", "fetching", "datasets", "checkpointing",
-    "inference", "evaluation", "reports", "exporting", "robustness", "training", "options", "trainer", "pretraining",
-    "demo", "benchmark",
+    "inference", "evaluation", "reports", "exporting", "robustness", "teaching", "training", "options", "trainer",
+    "pretraining", "demo", "benchmark",
 )  # fmt: skip
 COMMANDS = {"train", "evaluate_depth", "test_simple", "export_gt_depth", "prepare_kitti", "weights", "reproduce",
             "hubconf", "evaluate_pose", "export_onnx", "evaluate_robustness",
-            "prepare_frames", "report_run", "calibrate_scale"}  # fmt: skip
+            "prepare_frames", "report_run", "calibrate_scale", "make_pseudo_depth"}  # fmt: skip
 PRETRAINING = "lite-mono-pretrain-code"  # a folder of scripts: its modules import each other by their bare names
 
 

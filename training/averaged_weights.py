@@ -57,7 +57,7 @@ class AveragedWeights:
             UserError: it is not that, or of other networks.
         """
         kinds = {"networks": dict, "steps": int, "best": dict}
-        good = isinstance(state, dict) and all(type(state.get(name)) is kind for name, kind in kinds.items())
+        good = isinstance(state, dict) and all(isinstance(state.get(name), kind) for name, kind in kinds.items())
         if not (good and is_best(state["best"])):
             raise UserError("the state holds no average of the weights", path, "resume from another state")
         load_strictly(self.network.networks, state["networks"], path)

@@ -30,7 +30,7 @@ def add_supervision(opt, dataset):
     """
     extras = []
     if opt.pseudo_depth:
-        labels = PseudoLabels(opt.pseudo_depth, disparity=opt.pseudo_kind == "affine")
+        labels = PseudoLabels(opt.pseudo_depth, opt.pseudo_kind)
         log.info("pseudo-labels for %d of %d training items in %s", labels.check(dataset), len(dataset), labels.folder)
         extras.append(labels)
     if opt.depth_supervision:
