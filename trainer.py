@@ -400,11 +400,11 @@ class Trainer:
         with reporting_not_finite(self.run, self.processes):
             load_strictly(self.network.networks, state["networks"], path)
             self.optimisation.load_state_dict(state["optimisation"], path)
+            if self.average:
+                self.average.load_state_dict(state.get("average"), path)
         self.data.bad_samples.count = state["bad_samples"]
         self.epoch, self.step_in_epoch, self.step = state["progress"]
         self.best = state["best"]
-        if self.average:
-            self.average.load_state_dict(state.get("average"), path)
         restored(lambda each: restore_random_states(each, self.device), state["random"], self.processes.rank, path)
         log.info("resumed from %s: epoch %d, step %d", path, self.epoch, self.step)
 
