@@ -56,8 +56,34 @@ def _depth_range(opt, network):
     return network.depth_range if given == DEPTH_RANGE else given
 
 
+class StoredDisparities:
+    """The maps (H, W) of a .npy as a sequence that reads one at a time, so that no more than those in use are held.
+
+    Args:
+        path: of the file.
+        maps: it, opened as `numpy.memmap`, (images, H, W) or (images, 1, H, W).
+    """
+
+    def __init__(self, path, maps):
+        self._path, self._dtype, self._start, self._shape = path, maps.dtype, maps.offset, maps.shape[-2:]
+        self._count = len(maps)
+        self._whole = None if maps.flags.c_contiguous else maps  # in Fortran's order a map is not in one piece
+
+    def __len__(self):
+        return self._count
+
+    def __getitem__(self, index):
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        if self._whole is not None:
+            return self._whole[index].reshape(self._shape)
+        size = self._shape[0] * self._shape[1]
+        start = self._start + index * size * self._dtype.itemsize
+        return np.fromfile(self._path, self._dtype, size, offset=start).reshape(self._shape)
+
+
 def stored_disparities(path, count):
-    """Return stored disparities (count, H, W), of which only those asked for are read.
+    """Return stored disparities, `count` maps (H, W), of which only those asked for are read.
 
     Raises:
         UserError: no such file, no array of floats, or another number of maps.
@@ -72,15 +98,14 @@ def stored_disparities(path, count):
         raise UserError("not a plain .npy array", path, "give a .npy as --save_pred_disps writes it") from error
     if not isinstance(disparities, np.ndarray) or not np.issubdtype(disparities.dtype, np.floating):
         raise UserError("the disparities are not one array of floats", path, "give a .npy of shape (images, H, W)")
-    if disparities.ndim == 4 and disparities.shape[1] == 1:
-        disparities = disparities[:, 0]
-    if disparities.ndim != 3 or 0 in disparities.shape:
+    channel = disparities.ndim == 4 and disparities.shape[1] == 1
+    if disparities.ndim != 3 + channel or 0 in disparities.shape:
         raise UserError("the disparities have the wrong shape", f"{path}: {disparities.shape}",
                         "give a .npy of shape (images, H, W)")  # fmt: skip
     if len(disparities) != count:
         raise UserError("disparities and split differ in length", f"{path}: {len(disparities)} maps, {count} lines",
                         "choose the --eval_split that they were made for")  # fmt: skip
-    return disparities
+    return StoredDisparities(path, disparities)
 
 
 def written_on_the_way(path, disparities, share, tell=None):

@@ -12,6 +12,7 @@ import torch
 import evaluate_depth
 from evaluation import cost, metrics
 from evaluation.ground_truth import load_ground_truth
+from evaluation.predictions import stored_disparities
 from layers import disp_to_depth
 from tests import tiny_kitti
 from tests.seeded_folders import HEIGHT, MODEL, WIDTH, seeded_networks, write_drive, write_test_list, write_weights
@@ -73,6 +74,16 @@ def test_saved_disparities_evaluate_to_the_same_numbers(weights, tree, tmp_path,
     np.testing.assert_allclose(disparities, expected_disparities(tree), rtol=1e-5)
     assert evaluate_depth.main(["--ext_disp_to_eval", str(saved), "--eval_split", str(tree[1])]) == 0
     assert means_printed(capsys.readouterr().out) == first
+
+
+def test_stored_maps_are_read_one_by_one_in_any_layout(tmp_path):
+    maps = np.random.default_rng(0).random((3, 4, 5))
+    for layout in (maps, maps[:, None], np.asfortranarray(maps), maps.astype(">f4"), maps.astype(np.float16)):
+        np.save(tmp_path / "d.npy", layout)
+        stored = stored_disparities(tmp_path / "d.npy", 3)
+        assert len(stored) == 3 and len(list(stored)) == 3
+        for index in (2, 0):
+            np.testing.assert_array_equal(stored[index], layout[index].reshape(4, 5))
 
 
 @pytest.mark.parametrize("batch_size", ["1", "2", "16"])
