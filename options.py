@@ -10,7 +10,7 @@ import os
 from checkpointing.published import ENCODERS
 from evaluation import ALIGNMENTS, MAKE3D_INTERPOLATIONS, METRICS, PROTOCOLS
 from losses.supervision_options import add_supervision_options, supervision_contradictions
-from networks.model_table import MODELS
+from networks.model_table import MODELS, USUAL_MODEL
 from system.command_line import Parser, positive, whole
 from system.devices import NAMES as DEVICES
 from system.errors import UserError, UserErrors
@@ -90,7 +90,7 @@ def dilation_list(text):
 def add_model_options(group, from_weights=False):
     """Add what names a depth network and its device; with `from_weights` the model need not be said."""
     unsaid = "; without, what the weights are" if from_weights else ""
-    group.add_argument("--model", default=None if from_weights else "lite-mono", choices=list(MODELS),
+    group.add_argument("--model", default=None if from_weights else USUAL_MODEL, choices=list(MODELS),
                        help=f"which Lite-Mono model{unsaid}")  # fmt: skip
     group.add_argument("--dilations", type=dilation_list, metavar="D",
                        help="dilations of the three stages, such as 1,2,3/1,2,3/1,2,3,2,4,6, "
@@ -255,12 +255,11 @@ class LiteMonoOptions:
         training = {action.dest for action in self.parser._actions}
         _evaluation_options(self.parser)
         everything = {action.dest for action in self.parser._actions}
-        evaluates = prog == "evaluate_depth.py"
+        self._evaluates = evaluates = prog == "evaluate_depth.py"
         hidden = training - set(SHARED_WITH_EVALUATION) if evaluates else everything - training
         for action in self.parser._actions:
             action.help = argparse.SUPPRESS if action.dest in hidden else action.help
         if evaluates:
-            self.parser.set_defaults(model=None)  # the weights tell
             weights = next(action for action in self.parser._actions if action.dest == "load_weights_folder")
             weights.nargs, weights.metavar = "+", "WEIGHTS"
             dataset = next(action for action in self.parser._actions if action.dest == "dataset")
@@ -269,11 +268,12 @@ class LiteMonoOptions:
             weights.help = "weights folders or published names; several are compared in one table"
             report = next(action for action in self.parser._actions if action.dest == "report")
             report.nargs, report.help = None, "write a page with tables, charts and pictures; implies --statistics"
-            model = next(action for action in self.parser._actions if action.dest == "model")
-            model.help += "; without, what the weights are"
+        model = next(action for action in self.parser._actions if action.dest == "model")
+        model.default = None  # the weights tell
+        model.help += "; without, what the weights are" + ("" if evaluates else f", else {USUAL_MODEL}")
 
     def parse(self, argv=None):
-        """Return the options as a namespace.
+        """Return the options as a namespace; `model` is None where weights are to tell it.
 
         Raises:
             UserError: an unknown flag, a value out of range, or flags that contradict each other (all at once).
@@ -282,11 +282,18 @@ class LiteMonoOptions:
         if recipe:
             self.parser.set_defaults(**RECIPES[recipe])
         options = self.parser.parse_args(argv)
+        if options.model is None and not self._evaluates and not told_by_weights(options):
+            options.model = USUAL_MODEL
         problems = [UserError(*problem) for problem in contradictions(options)]
         if problems:
             raise UserErrors(problems)
         self.parser.tell_repeated(argv)
         return options
+
+
+def told_by_weights(opt):
+    """Whether a training run takes its depth encoder from a weights folder or a state, which then tell its model."""
+    return bool(opt.resume or (opt.load_weights_folder and "encoder" in opt.models_to_load))
 
 
 def contradictions(opt):

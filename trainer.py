@@ -45,7 +45,7 @@ from training.run.precision import (
     seed_everything,
     set_up,
 )
-from training.starting_weights import load_starting_weights
+from training.starting_weights import follow_weights, load_starting_weights
 from training.supervision import scheduled, supervision_of
 from training.validation import choose_metric, is_better, protocol_for, validate
 
@@ -77,11 +77,12 @@ class Trainer:
             raise UserError("BatchNorm statistics are shared between GPUs only", "--sync_bn", "drop --sync_bn")
         set_up(self.device, opt.deterministic)
         seed_everything(opt.seed)
-        self.network = DepthAndMotion(opt).to_device(self.device)
+        self.run = RunFolder(opt.log_dir, opt.model_name)
+        self.states = states.StateFolder(self.run.states, opt.keep_states)
+        self.network = DepthAndMotion(opt, follow_weights(opt, self.states)).to_device(self.device)
         self.models = dict(self.network.networks.items())
         self.precision = Precision(opt.amp, self.device)
         self.optimisation = Optimisation(self.models, opt.weight_decay, opt.lr, self.precision.scaler)
-        self.run = RunFolder(opt.log_dir, opt.model_name)
         with reporting_not_finite(self.run, self.processes):
             load_starting_weights(opt, self.models, self.optimisation)
         if opt.sync_bn and self.processes.count > 1:
@@ -94,7 +95,6 @@ class Trainer:
 
         self.epoch, self.step_in_epoch, self.step = 0, 0, 0
         self.best = {"metric": None, "value": None, "epoch": None}
-        self.states = states.StateFolder(self.run.states, opt.keep_states)
 
     # --- set-up ----------------------------------------------------------------------------------------------------
 

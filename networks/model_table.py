@@ -36,6 +36,7 @@ MODELS = {
     "lite-mono-tiny": ModelRow((32, 64, 128), _SMALL, _SMALL_WIDE),
     "lite-mono-8m": ModelRow((64, 128, 224), _BASE, _BASE),
 }
+USUAL_MODEL = "lite-mono"
 
 
 def dilations_for(model, height, width):

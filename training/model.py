@@ -6,7 +6,7 @@ One module holds them, so that one wrapper makes them distributed; `networks` na
 import torch
 from torch import nn
 
-from checkpointing.folders import choose_dilations, describe
+from checkpointing.folders import choose_dilations
 from layers import rigid_motion, rotation
 from networks.depth_decoder import DepthDecoder
 from networks.lite_mono import LiteMono
@@ -21,6 +21,10 @@ POSE_NETWORKS = ("pose_encoder", "pose")
 class DepthAndMotion(nn.Module):
     """The networks that `opt` (see options.py) asks for.
 
+    Args:
+        opt: the options, whose `model` is known.
+        stored_dilations: those of the weights that the run starts from, None for the published ones.
+
     Attributes:
         networks: ModuleDict name -> network: encoder, depth, and as asked pose_encoder, pose, predictive_mask.
         sources: frames that are warped into frame 0: offsets in time, then "s" with --use_stereo.
@@ -30,14 +34,14 @@ class DepthAndMotion(nn.Module):
         UserError: ImageNet weights of the pose network cannot be had, or dilations do not fit.
     """
 
-    def __init__(self, opt):
+    def __init__(self, opt, stored_dilations=None):
         super().__init__()
         self.pose_type, self.pairs = opt.pose_model_type, opt.pose_model_input == "pairs"
         self.frames = tuple(opt.frame_ids)  # in time
         self.sources = self.frames[1:] + (("s",) if opt.use_stereo else ())
         self.inverted = tuple(frame for frame in self.frames[1:] if self.pairs and frame < 0)
 
-        encoder = _build_encoder(opt)
+        encoder = _build_encoder(opt, stored_dilations)
         networks = {"encoder": encoder, "depth": DepthDecoder(encoder.num_ch_enc, opt.scales)}
         if self.frames[1:]:
             networks |= self._build_pose(opt, encoder)
@@ -131,10 +135,7 @@ def sum_of_motions(outputs):
     return torch.stack(motions).sum() if motions else torch.zeros((), device=next(iter(outputs.values())).device)
 
 
-def _build_encoder(opt):
-    stored = None
-    if opt.load_weights_folder and "encoder" in opt.models_to_load:
-        stored = describe(opt.load_weights_folder, opt.model).dilations
+def _build_encoder(opt, stored):
     dilations = choose_dilations(opt.model, opt.height, opt.width, stored, opt.dilations)
     try:
         return LiteMono(opt.model, opt.height, opt.width, opt.drop_path, dilations=dilations)

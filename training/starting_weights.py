@@ -1,13 +1,47 @@
 """The weights that a run starts from: a weights folder, or an encoder pre-trained on ImageNet."""
 
+import contextlib
 import logging
 import os
 
-from checkpointing.folders import existing_folder, load_networks
+from checkpointing.folders import describe, existing_folder, load_networks, stored_dilations
 from checkpointing.imagenet import load_pretrained_encoder
+from networks.model_table import MODELS, USUAL_MODEL
 from system.errors import UserError
+from training.run.states import read
 
 log = logging.getLogger(__name__)
+
+
+def follow_weights(opt, states):
+    """Set the model that was not given to that of the state to resume, or of the weights to start from.
+
+    Args:
+        opt: the options; a `model` that is given stays, and is checked where the weights are loaded.
+        states: `StateFolder` of the run.
+
+    Returns:
+        The dilations that they store, three tuples, or None.
+
+    Raises:
+        UserError: the weights folder cannot be read, or is another model's.
+    """
+    model, dilations = _of_state(opt.resume, states) if opt.resume else (None, None)
+    if model is None and opt.load_weights_folder and "encoder" in opt.models_to_load:
+        found = describe(opt.load_weights_folder, opt.model)
+        model, dilations = found.model, found.dilations
+    opt.model = opt.model or model or USUAL_MODEL
+    return dilations if opt.model == model else None
+
+
+def _of_state(named, states):
+    """Return (model, dilations) of the newest state that can be read, or of the one named; Nones without one."""
+    for path in states.paths() if named in ("newest", "auto") else [named]:
+        with contextlib.suppress(UserError, TypeError, KeyError):  # what is wrong is told where the run goes on
+            known = read(path)["identity"]
+            if known["model"] in MODELS:
+                return known["model"], stored_dilations(known, path, known["model"])
+    return None, None
 
 
 def load_starting_weights(opt, models, optimisation):
