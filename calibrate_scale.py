@@ -26,6 +26,8 @@ def parser():
     known = made.add_argument_group("what is known: one of these")
     add = known.add_argument
     add("--camera_height", type=positive_number, metavar="M", help="metres from a flat road up to the camera")
+    add("--camera_pitch", type=float, metavar="DEG", help="with --camera_height: by how many degrees the camera looks "
+        "down, where that is more than a few")  # fmt: skip
     add("--pixel", nargs=3, type=float, action="append", metavar=("X", "Y", "M"),
         help="a pixel of the one image, and the metres from the camera to what it shows; may be repeated")  # fmt: skip
     add("--ground_truth", metavar="PATH", help="true depth: a folder of 16-bit PNG (metres times 256) or .npz maps "
@@ -48,6 +50,9 @@ def check(opt):
         raise UserError("one known thing is needed", which, "--camera_height, --pixel, --ground_truth or --baseline")
     if opt.right_path and not opt.baseline:
         raise UserError("--right_path goes with --baseline", f"--right_path with --{ways[0]}", "leave it out")
+    if opt.camera_pitch is not None and not (opt.camera_height and -60 <= opt.camera_pitch <= 60):
+        raise UserError("--camera_pitch goes with --camera_height, up to 60 degrees", f"{opt.camera_pitch:g}",
+                        "leave it out")  # fmt: skip
     if opt.fov and (opt.camera_file or opt.fov >= 170):
         raise UserError("--fov is a stand-in for --camera_file, below 170", f"{opt.fov:g}", "give one of them")
     for x, y, metres in opt.pixel or ():

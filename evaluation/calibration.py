@@ -1,5 +1,6 @@
 """The body of calibrate_scale.py: images through a network, one factor a known thing, stored with the weights."""
 
+import math
 import os
 
 import numpy as np
@@ -96,9 +97,10 @@ def _way(opt, images, intrinsics):
 
         return measure, f"{len(opt.pixel)} pixels of known distance"
     if opt.camera_height:
+        pitch = math.radians(opt.camera_pitch or 0)
 
         def measure(index, image, predicted):
-            return scale.by_camera_height(predicted, camera(index, image), opt.camera_height)
+            return scale.by_camera_height(predicted, camera(index, image), opt.camera_height, pitch)
 
         return measure, f"the camera {opt.camera_height:g} m above the road"
     if opt.ground_truth:

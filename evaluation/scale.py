@@ -14,8 +14,9 @@ STEREO_UNIT = 0.1  # the baseline that training with stereo pairs assumes, in th
 LEAST_PIXELS = 50  # of a map or a road below which an image does not count
 MAD_TO_DEVIATION = 1.4826  # of normally distributed numbers
 
-ROAD_ROWS, ROAD_COLUMNS = 0.55, (0.2, 0.8)  # where a road is looked for: below the first, between the others
-LARGEST_TILT = 0.35  # radians between the road's normal and the image's vertical
+ROAD_ROWS, ROAD_COLUMNS = 0.65, (0.2, 0.8)  # where a road is looked for: below the first, between the others
+LARGEST_TILT = 0.35  # radians between the road's normal and the one expected
+USUAL_TILT = 0.08  # radians at which a plane counts half: networks bend the far road up, and a tilted plane follows it
 ROAD_TOLERANCE = 0.04  # of the height: how far a point of the road may lie from the plane
 LEAST_ROAD = 0.2  # share of the points looked at that have to lie in the plane
 TRIALS, ROAD_POINTS = 400, 4000
@@ -62,8 +63,12 @@ def by_map(predicted, truth):
     return float(np.median(truth[known]) / np.median(depth[known]))
 
 
-def by_camera_height(predicted, camera, metres, seed=0):
+def by_camera_height(predicted, camera, metres, pitch=0.0, seed=0):
     """From the camera's height above a flat road, whose plane RANSAC finds (Fischler and Bolles, CACM 1981).
+
+    Args:
+        metres: the camera's height.
+        pitch: by how much the camera looks down, radians; planes near what follows from it are preferred.
 
     Returns:
         metres over the predicted height; nan where no road is found.
@@ -74,24 +79,29 @@ def by_camera_height(predicted, camera, metres, seed=0):
     points = (near * rays(camera)[rows, columns]).reshape(-1, 3).astype(np.float64)
     rng = np.random.default_rng(seed)
     points = points[rng.permutation(len(points))[:ROAD_POINTS]]
-    plane = _road(points, rng)
+    plane = _road(points, np.array([0, np.cos(pitch), np.sin(pitch)]), rng)
     return np.nan if plane is None else metres / plane
 
 
-def _road(points, rng):
-    """Return the distance of the plane that holds most points (N, 3) from the camera; None where there is none."""
+def _road(points, down, rng):
+    """Return the distance of the road's plane among points (N, 3) from the camera; None where there is none.
+
+    Of the planes through three points it is the one with the largest share of points in it, over 1 + (tilt / usual)^2
+    where the tilt is the angle from `down`, its normal as expected, (3,).
+    """
     triples = points[rng.integers(0, len(points), (TRIALS, 3))]
     normals = np.cross(triples[:, 1] - triples[:, 0], triples[:, 2] - triples[:, 0])
     lengths = np.linalg.norm(normals, axis=1)
     normals = normals[lengths > 0] / lengths[lengths > 0, None]
     distances = np.einsum("ij,ij->i", normals, triples[lengths > 0, 0])
     normals, distances = normals * np.sign(distances)[:, None], np.abs(distances)
-    flat = (normals[:, 1] > np.cos(LARGEST_TILT)) & (distances > 0)
-    normals, distances = normals[flat], distances[flat]
+    tilts = np.arccos(np.clip(normals @ down, -1, 1))
+    flat = (tilts < LARGEST_TILT) & (distances > 0)
+    normals, distances, tilts = normals[flat], distances[flat], tilts[flat]
     if not len(normals):
         return None
     inside = np.abs(normals @ points.T - distances[:, None]) < ROAD_TOLERANCE * distances[:, None]
-    best = inside.sum(1).argmax()
+    best = (inside.sum(1) / (1 + (tilts / USUAL_TILT) ** 2)).argmax()
     chosen = inside[best]
     if chosen.mean() < LEAST_ROAD or chosen.sum() < LEAST_PIXELS:
         return None

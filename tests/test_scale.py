@@ -104,6 +104,25 @@ def test_the_plane_of_a_tilted_road_is_found_among_walls():
     assert scale.by_camera_height(depth / 7, camera, 1.5) == pytest.approx(7, rel=0.01)
 
 
+def test_a_camera_that_looks_far_down_is_told_so():
+    camera, down = Camera(300, 300, 160, 60, 320, 120), 0.5
+    depth = 1.5 / (rays(camera).astype(np.float64) @ np.array([0, np.cos(down), np.sin(down)]))
+    assert np.isnan(scale.by_camera_height(depth / 7, camera, 1.5))
+    assert scale.by_camera_height(depth / 7, camera, 1.5, pitch=0.4) == pytest.approx(7, rel=0.01)
+
+
+def test_a_distant_road_that_is_bent_up_does_not_tilt_the_plane(street):
+    _, truth = street
+    camera = Camera(0.58 * 416, 1.92 * 128, 208, 64, 416, 128)
+    rng = np.random.default_rng(2)
+    found = []
+    for depth in truth.values():
+        depth = np.minimum(depth, 600)
+        bent = depth / (1 + 0.028 * np.clip(depth - 12, 0, None)) * np.exp(0.02 * rng.standard_normal(depth.shape))
+        found.append(scale.by_camera_height(bent / UNIT, camera, HEIGHT))
+    assert np.median(found) == pytest.approx(UNIT, rel=TOLERANCE)
+
+
 def test_without_a_road_the_height_tells_nothing():
     rng = np.random.default_rng(1)
     camera = Camera(300, 300, 160, 60, 320, 120)
@@ -159,6 +178,8 @@ def test_a_broken_scale_file_is_one_line(weights, content):
         (("--camera_height", 1, "--baseline", 2), "one known thing is needed"),
         (("--camera_height", 1, "--right_path", "x"), "--right_path goes with --baseline"),
         (("--camera_height", 0), "not a number above 0"),
+        (("--camera_height", 1, "--camera_pitch", 80), "--camera_pitch goes with --camera_height"),
+        (("--baseline", 1, "--camera_pitch", 8), "--camera_pitch goes with --camera_height"),
         (("--camera_height", 1), "no images to calibrate with"),
         (("--pixel", 1, 2, -3), "a pixel without a distance"),
         (("--pixel", 1, 2, "x"), "invalid float"),
