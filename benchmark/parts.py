@@ -10,7 +10,7 @@ import tracemalloc
 
 import numpy as np
 
-from benchmark import exported, forward_pass, items, projection, sharing, training_step, video_loop
+from benchmark import exported, forward_pass, items, preparation, projection, sharing, training_step, video_loop
 from benchmark.timing import Row, in_turn, rows
 from benchmark.worker import ROOT, Worker
 from checkpointing.folders import save_networks
@@ -178,9 +178,20 @@ def video(settings):
         path = os.path.join(folder, "drive.mp4")
         _write_weights(folder, settings.model)
         video_loop.write_video(path)
-        seconds, _ = _measured(settings, "video_loop", video_loop.VERSIONS, (folder, path, settings.no_cuda))
+        seconds, answers = _measured(settings, "video_loop", video_loop.VERSIONS, (folder, path, settings.no_cuda))
     what = f"{settings.model} 640x192, batch 1, frames of 1242x375"
-    return rows("video", what, "frames/s", seconds, rate=video_loop.FRAMES)
+    worked = {version: [each["cpu_seconds"] for each in given] for version, given in answers.items()}
+    result = rows("video", what, "frames/s", seconds, rate=video_loop.FRAMES)
+    return result + rows("video", what, "ms of CPU a frame", worked, per=1000 / video_loop.FRAMES)
+
+
+def frames_preparation(settings):
+    """Frames a second from a video to training frames, with one worker thread and with one for each core."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "drive.mp4")
+        video_loop.write_video(path)
+        seconds, _ = _measured(settings, "preparation", preparation.VERSIONS, (path,))
+    return rows("preparation", "video of 1242x375 to frames of 192 rows", "frames/s", seconds, rate=video_loop.FRAMES)
 
 
 def growth(settings):
@@ -231,5 +242,5 @@ def _scores_of(count):
 
 
 PARTS = {"cost": cost, "start_up": start_up, "growth": growth, "ground_truth": ground_truth, "loader": loader,
-         "inference": inference, "export": export, "video": video, "step": step, "ablation": ablation,
-         "shared_cores": shared_cores}  # fmt: skip
+         "inference": inference, "export": export, "video": video, "preparation": frames_preparation, "step": step,
+         "ablation": ablation, "shared_cores": shared_cores}  # fmt: skip

@@ -6,6 +6,7 @@ import tempfile
 import numpy as np
 
 from datasets.frames_preparation.sources import Video
+from demo.street import Drive, Rig
 from inference.predictor import Predictor
 from inference.video import predict_video
 from inference.video_file import video_file
@@ -13,16 +14,18 @@ from system.devices import choose_device
 
 VERSIONS = ("network alone", "video to video")
 FRAMES, SIZE = 60, (375, 1242)  # (height, width) of a KITTI frame
+RENDERED = 16  # frames of a drive, shown forwards and backwards: noise of made-up pictures would flatter no encoder
 
 
 def write_video(path):
-    """Write a video whose picture moves."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (SIZE[0] // 15 + 1, SIZE[1] // 9 + 1, 3), dtype=np.uint8)
-    picture = coarse.repeat(15, 0).repeat(9, 1)[: SIZE[0], : SIZE[1]]
+    """Write a video of a drive through the synthetic street."""
+    drive = Drive(1, RENDERED, Rig(SIZE[1], SIZE[0]), samples=1)
+    pictures = [drive.picture(number) for number in range(RENDERED)]
+    pictures += pictures[-2:0:-1]
     with video_file(path) as writer:
+        writer.rate = 10
         for number in range(FRAMES):
-            writer.write(number / 10, np.roll(picture, 3 * number, 1))
+            writer.write(number / 10, pictures[number % len(pictures)])
 
 
 def make(version, weights, video, no_cuda):

@@ -13,7 +13,7 @@ import numpy as np
 
 from inference.arguments import LAYOUTS
 from inference.colour import DEFAULT_MAP, SteadyRange, colour_by_table, colour_table
-from inference.images import network_values
+from inference.images import frame_values
 from inference.video_file import partial_name, video_file
 from system.command_line import noting_signals
 from system.errors import UserError
@@ -82,7 +82,7 @@ def predict_video(source, output, predictor, look=Look(), scale=1.0, batch_size=
 
     def prepared():
         for seconds, frame in source.frames():
-            yield seconds, frame, network_values(_pil(frame), predictor.height, predictor.width)
+            yield seconds, frame, frame_values(frame, predictor.height, predictor.width)
 
     with contextlib.ExitStack() as stack:
         noted = stack.enter_context(noting_signals())
@@ -133,9 +133,3 @@ def _keep_partial(writer, source, output):
     os.replace(writer.path, partial)
     raise UserError("the video is damaged or cut off", f"{source.path}: {source.notices[-1]}",
                     f"copy it again; the {writer.frames} frames before are in {partial}")  # fmt: skip
-
-
-def _pil(frame):
-    from PIL import Image
-
-    return Image.fromarray(frame)
