@@ -32,6 +32,7 @@ def parser():
         help="begin a new sequence where frames are less alike, 0 to 1")  # fmt: skip
     add("--min_frames", type=positive, default=3, metavar="N", help="drop shorter sequences")
     add("--frame_ids", nargs="+", type=int, default=[0, -1, 1], metavar="N", help="as in train.py")
+    add("--frame_stride", type=positive, default=1, metavar="N", help="as in train.py; the lists keep that much apart")
     add("--val_share", type=float, default=0.1, metavar="SHARE", help="of the frames, for validation")
     add("--test_share", type=float, default=0.1, metavar="SHARE", help="of the frames, for tests")
     add("--num_workers", type=positive, metavar="N", help="threads; one per core when not given")

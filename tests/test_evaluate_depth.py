@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import evaluate_depth
+from checkpointing.metric_scale import MetricScale, write_metric_scale
 from evaluation import cost, metrics
 from evaluation.ground_truth import load_ground_truth
 from evaluation.predictions import stored_disparities
@@ -153,6 +154,23 @@ def test_all_epochs_are_compared_and_the_best_is_marked(tree, tmp_path, capsys):
     summaries = json.loads((tmp_path / "all.json").read_text())
     assert [bool(each.get("best")) for each in summaries] == [row is best for row in table]
     assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 2 * 3
+
+
+def test_metric_is_the_stored_factor_without_median_scaling(tree, tmp_path, capsys):
+    weights = write_weights(tmp_path / "scaled")
+    assert run(weights, tree, "--metric") == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: these weights have no metric scale; ") and told.count("\n") == 1
+    write_metric_scale(weights, MetricScale(12.5, 0.03, 7, "a tape"))
+    assert run(weights, tree, "--metric", "--json", tmp_path / "metric.json") == 0
+    printed = capsys.readouterr().out
+    assert "depth in metres: 12.5 to a unit (a tape)" in printed
+    protocol = metrics.Protocol(alignment="none")
+    truth = load_ground_truth(tree[1] / "gt_depths.npz")
+    wanted = metrics.mean_errors(list(metrics.evaluate_images(truth, expected_disparities(tree) / 12.5, protocol)))
+    np.testing.assert_allclose(means_printed(printed), wanted, atol=6e-4)
+    assert json.loads((tmp_path / "metric.json").read_text())["metric_scale"]["factor"] == 12.5
+    assert run(weights, tree, "--metric", "--eval_stereo") == 2
 
 
 def test_stereo_is_metric_without_median_scaling(weights, tree, capsys):

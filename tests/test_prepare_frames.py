@@ -59,6 +59,18 @@ def test_a_video_becomes_its_frames_with_a_camera_and_three_lists(tmp_path, caps
     assert "--dataset frames" in said and "--width" in said
 
 
+def test_a_stride_of_neighbours_keeps_the_lists_further_apart(tmp_path, capsys):
+    from datasets import FramesDataset
+
+    assert prepare(tmp_path, "--frame_stride", 3, write_video(tmp_path / "a.mp4", ride(0, 60))) == 0
+    assert "--frame_stride 3 --check_data" in capsys.readouterr().out
+    numbers = {part: [int(line.split()[1]) for line in lines(tmp_path, part)] for part in ("train", "val", "test")}
+    touched = {part: {frame + offset for frame in numbers[part] for offset in (-3, 0, 3)} for part in ("train", "val")}
+    assert not touched["train"] & (touched["val"] | set(numbers["test"])) and not touched["val"] & set(numbers["test"])
+    dataset = FramesDataset(tmp_path / "data", lines(tmp_path, "train"), 96, 160, [0, -1, 1], 1, frame_stride=3)
+    assert len(dataset) == len(numbers["train"])  # no line lacks a neighbour
+
+
 def test_frames_a_second_go_by_the_times_of_the_frames(tmp_path):
     frames = ride(0, 60, step=2)
     times = np.cumsum([0.02, 0.02, 0.1] * 20)

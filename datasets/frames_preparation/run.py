@@ -31,11 +31,12 @@ def run(options):
         rules=rules,
         workers=options.num_workers,
     )
-    margin = max((abs(frame) for frame in options.frame_ids), default=1)
+    margin = max((abs(frame) for frame in options.frame_ids), default=1) * options.frame_stride
     prepare(options.inputs, options.out, settings, {"val": options.val_share, "test": options.test_share}, margin)
     width, height = training_size(options.out)
     data = shlex.quote(options.out)
     training = f"python train.py --dataset frames --data_path {data} --split {data}"
+    training += f" --frame_stride {options.frame_stride}" if options.frame_stride > 1 else ""
     print(f"check it:  {training} --check_data")
     print(f"train:     {training} --width {width} --height {height}")
 
