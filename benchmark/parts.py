@@ -186,7 +186,7 @@ def video(settings):
 
 
 def frames_preparation(settings):
-    """Frames a second from a video to training frames, with one worker thread and with one for each core."""
+    """Frames a second from a video to training frames, with one worker thread and with one a core."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "drive.mp4")
         video_loop.write_video(path)

@@ -1,4 +1,4 @@
-"""The job of `benchmark.worker` that turns a video into training frames: with one worker thread, or one for each core."""
+"""The job of `benchmark.worker` that turns a video into training frames, with one worker thread or one a core."""
 
 import tempfile
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ from datasets.frames_preparation.selection import Rules
 from datasets.frames_preparation.sequences import write_sequences
 from datasets.frames_preparation.sources import Video
 
-VERSIONS = ("one worker thread", "one for each core")
+VERSIONS = ("one worker thread", "one a core")
 
 
 def make(version, video):
