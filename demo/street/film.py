@@ -66,11 +66,12 @@ def slopes(camera):
                        (np.arange(camera.height) - camera.cy) / camera.fy)  # fmt: skip
     k1, k2, p1, p2, k3 = camera.distortion or (0.0,) * 5
     x, y = u, v
-    for _ in range(ITERATIONS if camera.is_distorted() else 1):
-        r2 = x * x + y * y
-        d = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3
-        aside = 2 * p1 * x * y + p2 * (r2 + 2 * x * x), p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
-        before, (x, y) = (x, y), ((u - aside[0]) / d, (v - aside[1]) / d)
+    with np.errstate(all="ignore"):
+        for _ in range(ITERATIONS if camera.is_distorted() else 1):
+            r2 = x * x + y * y
+            d = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3
+            aside = 2 * p1 * x * y + p2 * (r2 + 2 * x * x), p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
+            before, (x, y) = (x, y), ((u - aside[0]) / d, (v - aside[1]) / d)
     if not max(np.abs(x - before[0]).max(), np.abs(y - before[1]).max()) < 1e-6:
         raise ValueError(f"the distortion {camera.distortion} folds images of {camera.width}x{camera.height}")
     return x, y
