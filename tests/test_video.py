@@ -8,9 +8,11 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import test_simple
 from inference.colour import ADAPTATION, SteadyRange, colour_by_table, colour_disparity, colour_table
+from inference.images import frame_values, network_values
 from inference.video import LAYOUTS, Look, predict_video
 from inference.video_file import video_file
 from system.errors import UserError
@@ -108,6 +110,30 @@ def test_batches_give_the_same_frames(tmp_path):
     np.testing.assert_array_equal(decoded(tmp_path / "1.mp4")[1], decoded(tmp_path / "3.mp4")[1])
 
 
+class Looped:
+    """A source of `count` small frames; notes the process's resident memory in MB by frame."""
+
+    path, notices, length, rate, endless = "loop", (), None, 25.0, False
+
+    def __init__(self, count):
+        self.count, self.memory = count, {}
+
+    def frames(self):
+        some = [frame[:64, :96] for frame in ride(7, 8)]
+        for number in range(self.count):
+            if number % 500 == 0:
+                with open("/proc/self/statm") as file:
+                    self.memory[number] = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+            yield number / 25, some[number % 8]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="tells no resident memory")
+def test_memory_does_not_grow_with_the_length(tmp_path):
+    looped = Looped(3001)
+    assert predict_video(looped, str(tmp_path / "long.mp4"), StandIn(), quiet=True).frames == 3001
+    assert looped.memory[3000] - looped.memory[1000] < 5, looped.memory
+
+
 def test_the_range_follows_a_change_exponentially_and_limits_hold_it():
     steady = SteadyRange()
     assert steady.follow(np.full((40, 40), 2.0), 0) == (2, 2)
@@ -115,6 +141,14 @@ def test_the_range_follows_a_change_exponentially_and_limits_hold_it():
     assert low == high == pytest.approx(3 - np.exp(-1))
     assert steady.follow(np.full((40, 40), 3.0), 100 * ADAPTATION)[0] == pytest.approx(3)
     assert SteadyRange((2, 4)).follow(np.full((4, 4), 9.0), 0) == (0.25, 0.5)
+
+
+@pytest.mark.parametrize("size", [(375, 1242), (96, 64), (64, 200)])
+def test_a_frame_comes_to_the_network_as_an_image_does(size):
+    frame = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    wanted = network_values(Image.fromarray(frame), 64, 96)
+    found = frame_values(frame, 64, 96)
+    assert found.dtype == np.float32 and np.array_equal(found, wanted)
 
 
 def test_the_table_of_colours_is_the_map():
