@@ -1,6 +1,7 @@
 """train.py is told its model and dilations by the weights or the state that it starts from."""
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -52,11 +53,12 @@ def test_weights_tell_model_and_dilations(first, synthetic_drive, tmp_path):
 
 
 @pytest.mark.parametrize("named", ["newest", "auto", "the file"])
-def test_a_state_tells_model_and_dilations(first, synthetic_drive, named, capsys):
+def test_a_state_tells_model_and_dilations(first, synthetic_drive, named, caplog):
+    caplog.set_level(logging.INFO)
     state = first / "states" / "state_00000001.pt"
     argv = without_model(arguments(synthetic_drive, first.parent, "--max_steps", 1))
     assert train.main([*argv, "--resume", str(state) if named == "the file" else named]) == 0
-    assert f"resumed from {state}" in capsys.readouterr().out
+    assert f"resumed from {state}" in caplog.text
     assert encoder(first / "models" / "weights_0")["dilations"][0] == [2, 1, 3]
 
 
