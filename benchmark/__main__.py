@@ -10,6 +10,7 @@ import sys
 from typing import NamedTuple
 
 from benchmark import timing
+from benchmark.gpu.command import GPU_PARTS, measure_device, rules
 from benchmark.parts import PARTS, SIZES
 from networks.model_table import MODELS
 from system import files
@@ -43,11 +44,10 @@ class Settings(NamedTuple):
 def make_parser():
     """Return the parser of this script."""
     parser = Parser(prog="benchmark.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=list(PARTS), metavar="PART",
-                        default=[part for part in PARTS if part not in ON_REQUEST],
-                        help=f"what to measure, of {' '.join(PARTS)}")  # fmt: skip
+    parser.add_argument("--parts", nargs="+", choices=list(dict.fromkeys((*PARTS, *GPU_PARTS))), metavar="PART",
+                        help=f"what to measure, of {' '.join(PARTS)}; default: all but {' '.join(ON_REQUEST)}")  # fmt: skip
     parser.add_argument("--model", default="lite-mono", choices=list(MODELS), help="model of the training step")
-    parser.add_argument("--batch_size", type=positive, default=4, help="of the training step")
+    parser.add_argument("--batch_size", type=positive, help="of the training step; default: 4, on CUDA 12")
     parser.add_argument("--rounds", type=positive, help="measurements of each version; 8 without, 2 when quick")
     parser.add_argument("--out", default=os.path.join("tmp", "benchmark"), help="folder for benchmark.json and .png")
     parser.add_argument("--export_weights", metavar="DIR", help="trained weights of --model for the part export")
@@ -55,6 +55,11 @@ def make_parser():
     Parser.flag(parser, "quick", help="few rounds, and batches and sizes for the base model only: under two minutes")
     Parser.flag(parser, "compile", help="also measure the training step under torch.compile")
     Parser.flag(parser, "no_cuda", help="stay on the CPU")
+    group = parser.add_argument_group("what a GPU has to show")
+    group.add_argument("--device", help="cuda, cuda:1, or cpu for the same on less: parity with the published code, "
+                       f"then speed, memory and promises; --parts are then of {' '.join(GPU_PARTS)}")  # fmt: skip
+    group.add_argument("--json", metavar="FILE", help="write what --device found as JSON")
+    group.add_argument("--markdown", metavar="FILE", help="write it as a page")
     return parser
 
 
@@ -110,15 +115,19 @@ def draw(path, measured):
 def main(argv=None):
     """Measure, print, write."""
     opt = make_parser().parse_args(argv)
+    rules(opt, PARTS)
+    if opt.device:
+        return measure_device(opt)
+    parts = opt.parts or [part for part in PARTS if part not in ON_REQUEST]
     os.makedirs(opt.out, exist_ok=True)  # known before minutes of work
     rounds = opt.rounds or (2 if opt.quick else 8)
     warm_up = 1 if opt.quick else 2  # the allocator settles in the second round
     passes = forward_passes(opt.quick)
-    settings = Settings(opt.quick, rounds, warm_up, opt.batch_size, opt.model, opt.no_cuda, opt.compile, passes,
+    settings = Settings(opt.quick, rounds, warm_up, opt.batch_size or 4, opt.model, opt.no_cuda, opt.compile, passes,
                         opt.export_weights, opt.export_images)  # fmt: skip
     facts = machine()
     measured = []
-    for part in opt.parts:
+    for part in parts:
         found = PARTS[part](settings)
         measured += found
         print(timing.table(found), end="\n\n", flush=True)

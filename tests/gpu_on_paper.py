@@ -24,13 +24,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _foreach_utils, _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# Operations that only describe memory anew, or take some without writing to it.
-FREE = {
-    "view", "_unsafe_view", "expand", "permute", "t", "transpose", "slice", "select", "unsqueeze", "squeeze", "detach",
-    "alias", "unbind", "split", "split_with_sizes", "narrow", "as_strided", "diagonal", "lift_fresh", "_reshape_alias",
-    "expand_as", "view_as", "chunk", "unfold", "empty", "empty_like", "new_empty", "empty_strided",
-    "new_empty_strided", "is_pinned", "record_stream",
-}  # fmt: skip
+from benchmark.gpu.traffic import FREE, bytes_moved
+
 SIZED_BY_VALUES = {"nonzero", "masked_select", "_unique2", "equal"}  # the host has to wait for what they find
 
 
@@ -73,8 +68,7 @@ class Count(TorchDispatchMode):
         if name in SIZED_BY_VALUES or by_mask:
             self.waits[place()] += 1
         if name not in FREE:
-            read = [] if name.startswith("new_") or name.endswith("_like") else ins
-            moved = sum(each.numel() * each.element_size() for each in read + outs if each.is_cuda)
+            moved = bytes_moved(name, ins, outs, "cuda")
             self.operations, self.bytes = self.operations + 1, self.bytes + moved
             self.places[place()] += moved
             if any(each.dtype is torch.float64 and each.numel() > 1 for each in ins + outs):  # not the scaler's scale
