@@ -57,7 +57,7 @@ def agreement(correlation):
 def starving(share):
     """Judge the share of the time in which the device waited for data."""
     if share > STARVING:
-        return f"the device waits for data {share:.0%} of the time: add --num_workers"
+        return f"the device waits for data {share:.0%} of the time: add --num_workers, or --cache"
 
 
 STEP_RULES = {"spread": collapsed, "motion": motion, "masked": masked, "agreement": agreement}

@@ -12,6 +12,7 @@ from datasets.cache import RAM, FrameCache
 from datasets.on_device import complete
 from datasets.splits import resolve_split, shared_notice
 from system.errors import UserError
+from training.run.feeding import CopyAhead
 from training.run.loading import BadSamples, EpochOrder, grouped, make_loader
 from training.supervision import add_supervision
 
@@ -51,6 +52,7 @@ class TrainingData:
             open_cache(opt, processes, self.train_set, self.val_set)
         self.bad_samples = BadSamples(opt.on_bad_sample)
         self._accumulated = opt.grad_accum
+        self._ahead = CopyAhead(device) if device.type == "cuda" else iter
         self._order = EpochOrder(len(self.train_set), opt.batch_size, opt.seed, processes)
         self.steps_per_epoch = len(self._order) // opt.grad_accum
         if not self.steps_per_epoch:
@@ -65,11 +67,11 @@ class TrainingData:
     def steps(self, epoch, first):
         """Yield (batches of one optimiser step, seconds waited for them) of an epoch from step `first` on."""
         self._order.begin(epoch, first * self._accumulated)
-        return grouped(self._loader, self._accumulated, self.bad_samples)
+        return grouped(self._ahead(self._loader), self._accumulated, self.bad_samples)
 
     def validation(self):
         """Yield this process's batches of the validation list."""
-        return map(self.bad_samples.without_bad, self._val_loader)
+        return map(self.bad_samples.without_bad, self._ahead(self._val_loader))
 
     def complete(self, batch):
         """Do on the device what the items of a loaded batch left to it."""

@@ -11,6 +11,7 @@ log = logging.getLogger(__name__)
 
 LINE_SECONDS = 10  # between two lines on the terminal
 OVERLOADED = 0.4  # share of the time waited for a core; half where every core is shared with one other program
+DATA_READY = 0.05  # share of the time waited for data below which loading is no bound
 PICTURES = 2  # items of a batch shown in TensorBoard
 
 
@@ -51,8 +52,8 @@ class RunLog:
         if not self.speaks or not (force or self.clock.line_is_due()):
             return
         rate, waiting, seconds = self.clock.look()
-        log.info("epoch %d  step %d/%d  loss %.4f  %.1f images/s  waiting %.0f%%  left %s", epoch, step_in_epoch,
-                 steps_in_epoch, loss, rate, 100 * waiting, duration(steps_left * seconds))  # fmt: skip
+        log.info("epoch %d  step %d/%d  loss %.4f  %.1f images/s  %s  left %s", epoch, step_in_epoch, steps_in_epoch,
+                 loss, rate, who_waits(waiting), duration(steps_left * seconds))  # fmt: skip
         self._tell_overload()
 
     def _tell_overload(self):
@@ -66,6 +67,11 @@ class RunLog:
     def close(self):
         for writer in self._writers.values():
             writer.close()
+
+
+def who_waits(share):
+    """Say which of the two waits for the other, for the share of the time in which training waited for data."""
+    return "data waits for the device" if share < DATA_READY else f"the device waits for data {share:.0%}"
 
 
 class Clock:
