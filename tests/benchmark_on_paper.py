@@ -2,7 +2,8 @@
 
     python -m tests.benchmark_on_paper BATCH HEIGHT WIDTH [options of train.py]
 
-prints {"speed": ..., "stages": ..., "calls": what was asked of torch.cuda} as JSON. Its own process; see gpu_on_paper.
+prints {"speed": ..., "stages": ..., "calls": what was asked of torch.cuda; "operations", "gigabytes": of one step, as
+gpu_on_paper counts them} as JSON. Its own process; see there.
 """
 
 import collections
@@ -13,7 +14,7 @@ import warnings
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.gpu_on_paper import pretend
+from tests.gpu_on_paper import Count, pretend
 
 CALLS = collections.Counter()
 STEP_MS = 250.0  # between two of the made-up events
@@ -71,13 +72,20 @@ def main(argv):
     """Measure one way to take a step, and print what was found."""
     batch, height, width, *flags = argv
     how = {"device": "cuda", "model": "lite-mono-tiny", "batch": int(batch), "height": int(height), "width": int(width),
-           "flags": flags, "tf32": False, "rounds": 2}  # fmt: skip
+           "flags": flags}  # fmt: skip
     with pretend():
         stand_ins()
         from benchmark.gpu import steps
 
+        steps.WARM_UP = 1
         with Waits():
-            found = {"speed": steps.speed(**how, steps=2), "stages": steps.stages(**how)}
+            found = {"speed": steps.speed(**how, tf32=False, rounds=1, steps=1),
+                     "stages": steps.stages(**how, tf32=False, rounds=1)}  # fmt: skip
+        with steps.training(**how) as (_, step), torch.autograd.set_multithreading_enabled(False), Count() as count:
+            step()
+            once = count.operations, count.bytes  # of the first step, which also makes the moments
+            step()
+        found |= {"operations": count.operations - once[0], "gigabytes": (count.bytes - once[1]) / 1e9}
     tf32 = torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
     print(json.dumps(found | {"calls": CALLS, "tf32": tf32, "debug": Waits.debug}))
 

@@ -22,7 +22,7 @@ VERSIONS = {
     "fp32": Version(tf32=False),
     "TF32": Version(cuda_only=True),
     "bf16": Version(("--amp", "bf16")),
-    "fp16": Version(("--amp", "fp16")),
+    "fp16": Version(("--amp", "fp16"), cuda_only=True),
     "TF32 compiled": Version(("--compile",), cuda_only=True, compiled=True),
     "bf16 compiled": Version(("--amp", "bf16", "--compile"), compiled=True),
     "bf16 CUDA graph": Version(("--amp", "bf16", "--cuda_graph"), cuda_only=True),
