@@ -45,7 +45,7 @@ def make_parser():
     """Return the parser of this script."""
     parser = Parser(prog="benchmark.py", description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=list(dict.fromkeys((*PARTS, *GPU_PARTS))), metavar="PART",
-                        help=f"what to measure, of {' '.join(PARTS)}; default: all but {' '.join(ON_REQUEST)}")  # fmt: skip
+                        help=f"what to measure, of {' '.join(PARTS)}; without: all but the last ones")  # fmt: skip
     parser.add_argument("--model", default="lite-mono", choices=list(MODELS), help="model of the training step")
     parser.add_argument("--batch_size", type=positive, help="of the training step; default: 4, on CUDA 12")
     parser.add_argument("--rounds", type=positive, help="measurements of each version; 8 without, 2 when quick")

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from benchmark.gpu.meter import Meter
 from benchmark.gpu.steps import WARM_UP, allow_tf32, training
-from training.run import distributed
+from system import distributed
 
 
 def measure(device, model, batch, height, width, flags, rounds, steps):
