@@ -16,9 +16,11 @@ def facts(form, opt, network, folder):
         folder: where the weights came from.
     """
     height, width = form.size
-    values = "float32 (B, 3, H, W), RGB in [0, 1]" if form.given == "float" else "uint8 (B, H, W, 3), RGB"
+    count = "B" if form.any_batch else "1"
+    values = f"float32 ({count}, 3, H, W), RGB in [0, 1]" if form.given == "float" else f"uint8 ({count}, H, W, 3), RGB"
     size = "resized to the network's size inside" if form.resize else "the network's size"
     size = "multiples of 32" if form.any_size else size
+    sides = "H, W" if form.any_size else f"{height}, {width}"
     unit = "metres" if form.depth else "1/metres"
     return {
         "model": network.model,
@@ -33,7 +35,7 @@ def facts(form, opt, network, folder):
         "metric_scale": repr(float(form.metric_scale)),
         "precision": opt.precision,
         "preprocessing": f"{values}; H and W: {size}; normalisation is inside",
-        "meaning": f"{form.output}, float32 (B, 1, {height}, {width}), in {unit}",
+        "meaning": f"{form.output}, float32 ({count}, 1, {sides}), in {unit}",
         "weights_sha256": _digest(folder),
         "revision": revision() or "unknown",
     }

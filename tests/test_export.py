@@ -103,6 +103,7 @@ def test_the_default_file_says_what_it_is_and_equals_torch(exported):
     facts = {each.key: each.value for each in model.metadata_props}
     assert facts["model"] == MODEL and facts["max_depth"] == "100.0" and len(facts["weights_sha256"]) == 64
     assert {"revision", "metric_scale", "preprocessing", "precision"} <= facts.keys()
+    assert facts["preprocessing"].startswith("float32 (1, 3, H, W)") and "(1, 1, " in facts["meaning"]
     assert str(ROOT).encode() not in exported.read_bytes()  # the exporter's notes hold paths of source files
     image = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(5))
     np.testing.assert_allclose(OnnxRunner(exported).run(image.numpy()), by_torch(image), rtol=1e-4)
