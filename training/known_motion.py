@@ -14,10 +14,10 @@ import os
 
 import numpy as np
 import torch
-from evaluation.trajectories import read_poses
 
 from datasets.frames_dataset import FramesDataset
 from datasets.frames_layout import numbered_files
+from datasets.trajectories import read_poses
 from system.errors import UserError, from_os_error
 from system.files import open_regular
 
