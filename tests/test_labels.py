@@ -11,11 +11,11 @@ from PIL import Image
 import train
 from datasets import KITTIRAWDataset
 from datasets.cache import FrameCache
+from datasets.known_motion import KnownMotion
 from datasets.labels import MeasuredDepth, PseudoLabels, gathered, read_label, relative_stem, to_size
 from system.errors import UserError
 from tests.conftest import ROOT
 from tests.short_runs import one_line
-from training.known_motion import KnownMotion
 
 SIZE = 32, 64
 DRIVE = "2000_01_01/2000_01_01_drive_0001_sync"

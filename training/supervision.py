@@ -4,10 +4,10 @@ import logging
 
 import torch
 
+from datasets.known_motion import KnownMotion
 from datasets.labels import MeasuredDepth, PseudoLabels
 from losses.supervision import Supervision
 from system.errors import UserError
-from training.known_motion import KnownMotion
 
 log = logging.getLogger(__name__)
 
