@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from datasets import dataset_class
+from datasets.images import read_rgb
 from datasets.labels import ABOUT, relative_stem
 from datasets.splits import resolve_split
 from inference.colour import colour_disparity
-from inference.images import read_image
 from system.devices import choose_device
 from system.errors import UserError
 from system.files import open_regular, sweep, write_image, write_json, write_npz
@@ -51,7 +51,7 @@ def make_labels(opt):
     missing = [each for each in images[rank::count] if not os.path.isfile(_label_path(opt.out, each[0]))]
     with Progress("labels", len(missing), "images", quiet=rank > 0) as progress:
         for stem, path in progress.over(missing):
-            label = label_of(read_image(path), teachers, not opt.no_flip)
+            label = label_of(read_rgb(path), teachers, not opt.no_flip)
             write_npz(_label_path(opt.out, stem), depth=label)
     sheet = os.path.join(opt.out, "contact_sheet.png") if rank == 0 else None
     if sheet:
@@ -150,6 +150,6 @@ def contact_sheet(out, images, kind, rows=ROWS):
             label = content["depth"].astype(np.float32)
         height = max(1, round(CELL_WIDTH * label.shape[0] / label.shape[1]))
         picture = colour_disparity(label if kind == "affine" else 1 / label)
-        pair = [read_image(path).resize((CELL_WIDTH, height)), Image.fromarray(picture).resize((CELL_WIDTH, height))]
+        pair = [read_rgb(path).resize((CELL_WIDTH, height)), Image.fromarray(picture).resize((CELL_WIDTH, height))]
         cells.append(np.concatenate([np.asarray(each.convert("RGB")) for each in pair], 1))
     return Image.fromarray(np.concatenate(cells))

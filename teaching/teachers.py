@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from checkpointing.published import WEIGHTS
-from inference.images import network_input
+from datasets.images import network_values
 from inference.onnx_runner import OnnxRunner
 from inference.predictor import Predictor
 from system.errors import UserError
@@ -49,7 +49,7 @@ class WeightsTeacher:
 
     def predict(self, image):
         """Return depth, (H, W) float32, up to a factor."""
-        given = network_input(image, self.predictor.height, self.predictor.width)
+        given = network_values(image, self.predictor.height, self.predictor.width)
         return 1 / self.predictor.scaled_disparity(given)[0, 0]
 
 

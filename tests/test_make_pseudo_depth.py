@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 import make_pseudo_depth
 import train
 from datasets.labels import PseudoLabels
-from inference.images import network_input, read_image
+from inference.images import network_values, read_image
 from inference.predictor import Predictor
 from teaching import labelling
 from teaching.labelling import label_of
@@ -119,7 +119,7 @@ def test_our_own_weights_label_and_the_labels_train(synthetic_drive, weights, tm
     predictor = Predictor(str(weights), device="cpu")
 
     def depth(each):
-        return 1 / predictor.scaled_disparity(network_input(each, 32, 64))[0, 0]
+        return 1 / predictor.scaled_disparity(network_values(each, 32, 64))[0, 0]
 
     expected = np.sqrt(depth(image) * depth(ImageOps.mirror(image))[:, ::-1])
     np.testing.assert_allclose(np.load(out / name)["depth"], expected, rtol=2e-3)
