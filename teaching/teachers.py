@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from checkpointing.published import WEIGHTS
-from datasets.images import network_values
+from inference.images import network_values
 from inference.onnx_runner import OnnxRunner
 from inference.predictor import Predictor
 from system.errors import UserError
