@@ -81,12 +81,12 @@ def main(argv):
         with Waits():
             found = {"speed": steps.speed(**how, tf32=False, rounds=1, steps=1),
                      "stages": steps.stages(**how, tf32=False, rounds=1)}  # fmt: skip
+        tf32 = torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
         with steps.training(**how) as (_, step), torch.autograd.set_multithreading_enabled(False), Count() as count:
             step()
             once = count.operations, count.bytes  # of the first step, which also makes the moments
             step()
         found |= {"operations": count.operations - once[0], "gigabytes": (count.bytes - once[1]) / 1e9}
-    tf32 = torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
     print(json.dumps(found | {"calls": CALLS, "tf32": tf32, "debug": Waits.debug}))
 
 

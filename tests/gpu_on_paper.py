@@ -126,6 +126,8 @@ def _moved(module, *args, **kwargs):
 class Data:
     """Stands for `TrainingData`: batches as loader processes hand them out for a GPU."""
 
+    steps_per_epoch = 1000
+
     def __init__(self, opt, objective):
         from training.data import make_dataset
 

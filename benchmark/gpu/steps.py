@@ -27,6 +27,8 @@ class MadeUpData:
         opt, objective: of the trainer. device: where batches go. rank: processes of different ranks see other frames.
     """
 
+    steps_per_epoch = 1000
+
     def __init__(self, opt, objective, device, rank):
         self.frames = (0, *objective.sources)
         self.wanted = make_dataset(opt, ["2011_09_26/drive 1 l"], objective, True, True).wanted
