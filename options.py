@@ -26,7 +26,7 @@ DATASETS = ("kitti", "kitti_odom", "kitti_depth", "frames")
 # What a resumed run may change: where things lie, how fast they are read, what is written how often, when it ends, and
 # what its state holds anyway. Every other option has to be the same for the run to be the one that was interrupted.
 FREE_ON_RESUME = (
-    "data_path", "pseudo_depth", "split", "num_workers", "cache", "no_cuda", "compile", "deterministic",
+    "data_path", "pseudo_depth", "split", "num_workers", "cache", "no_cuda", "compile", "cuda_graph", "deterministic",
     "mypretrain", "load_weights_folder", "models_to_load", "weights_init", "dilations", "recipe", "print_recipe",
     "scheduler_step_size", "num_epochs", "max_steps", "log_dir", "model_name", "log_frequency", "save_frequency",
     "save_start", "save_steps", "keep_states", "resume", "val_steps", "best_metric", "on_bad_sample", "check_data",
@@ -165,7 +165,8 @@ def _training_options(parser):
     Parser.flag(group, "deterministic", help="repeatable kernels on a GPU, at some cost in speed")
     group.add_argument("--amp", default="off", choices=("off", "bf16", "fp16"),
                        help="precision of the networks; geometry and loss stay in float32")  # fmt: skip
-    Parser.flag(group, "compile", help="compile the networks with torch.compile")
+    Parser.flag(group, "compile", help="compile networks, loss and, on a GPU, augmentation with torch.compile")
+    Parser.flag(group, "cuda_graph", help="on CUDA, record a whole step once and replay it")
     Parser.flag(group, "sync_bn", help="BatchNorm statistics over all processes")
     group.add_argument("--max_steps", type=positive, help="stop after this many steps, as if the run ended there")
 

@@ -26,6 +26,7 @@ from training.alarms import Alarms, startup_notices, watch
 from training.averaged_weights import BEST as EMA_BEST
 from training.averaged_weights import NEWEST as EMA
 from training.averaged_weights import AveragedWeights
+from training.cuda_graph import RecordedStep, refuse_unless_recordable
 from training.data import TrainingData, find_split
 from training.model import DepthAndMotion, sum_of_motions
 from training.optimisation import Optimisation, numbers_of
@@ -75,6 +76,8 @@ class Trainer:
         self.device = choose_device(opt.no_cuda, self.processes.local_rank, opt.device)
         if opt.sync_bn and self.processes.count > 1 and self.device.type != "cuda":
             raise UserError("BatchNorm statistics are shared between GPUs only", "--sync_bn", "drop --sync_bn")
+        if opt.cuda_graph:
+            refuse_unless_recordable(opt, self.device, self.processes)
         set_up(self.device, opt.deterministic)
         seed_everything(opt.seed)
         self.run = RunFolder(opt.log_dir, opt.model_name)
@@ -82,7 +85,8 @@ class Trainer:
         self.network = DepthAndMotion(opt, follow_weights(opt, self.states)).to_device(self.device)
         self.models = dict(self.network.networks.items())
         self.precision = Precision(opt.amp, self.device)
-        self.optimisation = Optimisation(self.models, opt.weight_decay, opt.lr, self.precision.scaler)
+        self.optimisation = Optimisation(self.models, opt.weight_decay, opt.lr, self.precision.scaler,
+                                         opt.cuda_graph)  # fmt: skip
         with reporting_not_finite(self.run, self.processes):
             load_starting_weights(opt, self.models, self.optimisation)
         if opt.sync_bn and self.processes.count > 1:
@@ -91,6 +95,8 @@ class Trainer:
         self.objective = make_objective(opt, self.network)
         self.average = AveragedWeights(self.network, opt.ema) if opt.ema else None
         self.wrapped, self.compute_losses = self._wrap()
+        record = opt.cuda_graph
+        self.device_step = RecordedStep(self._device_step, opt.batch_size, self.device) if record else self._device_step
         seed_everything(opt.seed + 1 + self.processes.rank)
 
         self.epoch, self.step_in_epoch, self.step = 0, 0, 0
@@ -135,14 +141,29 @@ class Trainer:
             key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
             for key, value in batch.items()
         }
-        return self.data.complete(batch) if "flip" in batch else batch
+        if "flip" not in batch:
+            return batch
+        with self._as_it_is(short=len(batch["color", 0, 0]) < self.opt.batch_size):
+            return self.data.complete(batch)
 
     def _optimise(self, batches):
         """Take one optimiser step on `grad_accum` batches; return the last one's inputs and outputs, and the losses.
 
-        The host waits for the device once, at the end. A step with a number that is not finite is left out on the
+        The host waits for the device once, here. A step with a number that is not finite is left out on the
         device itself, so that weights and moments are still those of the step before when the run stops for it.
         """
+        inputs, outputs, numbers = self.device_step(batches)
+        values = numbers_of(numbers)
+        for what in ("loss", "motion"):
+            self._refuse_unless_finite(what, values[what], batches)
+        if self.optimisation.has_failed(values["gradient"]):
+            self._refuse_unless_finite("gradient", values["gradient"], batches)
+        if self.average:
+            self.average.update(self.network)
+        return inputs, outputs, {name: value for name, value in values.items() if name not in ("motion", "gradient")}
+
+    def _device_step(self, batches):
+        """Do all that a step asks of the device; return the last inputs and outputs, and {name: scalar}."""
         self.optimisation.zero_grad()
         total = motion = 0
         for index, batch in enumerate(batches):
@@ -156,15 +177,7 @@ class Trainer:
             total = total + losses["loss"].detach() / len(batches)
             motion = motion + sum_of_motions(outputs)
         norm = self.optimisation.step((total, motion))
-        losses["loss"] = total
-        values = numbers_of({"loss": total, "motion": motion, "gradient": norm, **losses})
-        for what in ("loss", "motion"):
-            self._refuse_unless_finite(what, values[what], batches)
-        if self.optimisation.has_failed(values["gradient"]):
-            self._refuse_unless_finite("gradient", values["gradient"], batches)
-        if self.average:
-            self.average.update(self.network)
-        return inputs, outputs, {name: values[name] for name in losses}
+        return inputs, outputs, {**losses, "loss": total, "motion": motion, "gradient": norm}
 
     @contextlib.contextmanager
     def _not_finite_as_one_line(self, batches=()):
@@ -336,8 +349,8 @@ class Trainer:
         with replacing_folder(folder) as partial:
             described = opt.height, opt.width, opt.use_stereo, self.models["encoder"].dilations
             save_networks(partial, average or self.models, *described, depth_range=(opt.min_depth, opt.max_depth))
-            for name, optimiser in ({} if average else self.optimisation.optimisers).items():
-                write_state(os.path.join(partial, f"{name}.pth"), optimiser.state_dict())
+            for name, moments in ({} if average else self.optimisation.moments()).items():
+                write_state(os.path.join(partial, f"{name}.pth"), moments)
             if extra:
                 write_json(os.path.join(partial, "metrics.json"), extra)
 

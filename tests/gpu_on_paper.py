@@ -133,7 +133,6 @@ class Data:
 
         self.opt, self.frames = opt, (0, *objective.sources)
         self.train_set = make_dataset(opt, ["2011_09_26/x 1 l"], objective, True, True)
-        self.apply_batch = None
 
     def complete(self, batch):
         from datasets.on_device import complete

@@ -9,6 +9,7 @@ import torch
 
 from datasets import dataset_class
 from datasets.cache import RAM, FrameCache
+from datasets.jitter import apply_batch
 from datasets.on_device import complete
 from datasets.splits import resolve_split, shared_notice
 from system.errors import UserError
@@ -43,6 +44,7 @@ class TrainingData:
         notice = shared_notice(self.split)
         if notice and processes.is_first:
             log.warning(notice)
+        self.apply_jitter = torch.compile(apply_batch) if opt.compile else apply_batch
         # Workers that read from a cache, or feed a GPU, would be slower at the arithmetic than the device itself.
         on_device = bool(opt.cache) or device.type == "cuda"
         self.train_set = make_dataset(opt, self.split.lines("train"), objective, is_train=True, on_device=on_device)
@@ -75,7 +77,7 @@ class TrainingData:
 
     def complete(self, batch):
         """Do on the device what the items of a loaded batch left to it."""
-        return complete(batch, self.train_set.wanted)
+        return complete(batch, self.train_set.wanted, self.apply_jitter)
 
     def record(self):
         """Return {part: (split, lines, SHA-256 of the lines)}."""

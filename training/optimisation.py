@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import warnings
 
 import torch
 
@@ -27,29 +28,34 @@ class Optimisation:
         weight_decay: of AdamW.
         rates: the six numbers of --lr.
         scaler: `torch.amp.GradScaler`.
+        recordable: whether steps are recorded as a CUDA graph; learning rates are then numbers on the device.
 
     Attributes:
         optimisers: "adam" and, where motion is predicted, "adam_pose".
     """
 
-    def __init__(self, models, weight_decay, rates, scaler):
-        self.models, self.scaler, self.overflows = models, scaler, 0
-        self._numbers = {"adam": rates[:3], "adam_pose": rates[3:]}
+    def __init__(self, models, weight_decay, rates, scaler, recordable=False):
+        self.models, self.scaler, self.overflows, self.recordable = models, scaler, 0, recordable
+        self._numbers, self._rates = {"adam": rates[:3], "adam_pose": rates[3:]}, {}
+        warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")  # warm-up
         self.optimisers = {}
         for name, group in GROUPS.items():
             parameters = [p for key in group if key in models for p in models[key].parameters()]
             if parameters:
-                self.optimisers[name] = torch.optim.AdamW(parameters, lr=1e-4, weight_decay=weight_decay, fused=True)
+                rate = torch.tensor(1e-4, device=parameters[0].device) if recordable else 1e-4
+                self.optimisers[name] = torch.optim.AdamW(parameters, lr=rate, weight_decay=weight_decay, fused=True,
+                                                          capturable=recordable)  # fmt: skip
 
     def set_epoch(self, epoch):
         """Set the learning rates of an epoch."""
         for name, optimiser in self.optimisers.items():
+            rate = self._rates[name] = learning_rate(epoch, *self._numbers[name])
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate(epoch, *self._numbers[name])
+                group["lr"] = group["lr"].fill_(rate) if self.recordable else rate
 
     def rates(self):
         """Return {name: learning rate}."""
-        return {name: optimiser.param_groups[0]["lr"] for name, optimiser in self.optimisers.items()}
+        return dict(self._rates)
 
     def zero_grad(self):
         for optimiser in self.optimisers.values():
@@ -90,9 +96,15 @@ class Optimisation:
         self.overflows = 0 if finite else self.overflows + 1
         return not finite and (not self.scaler.is_enabled() or self.overflows > OVERFLOWS)
 
-    def state_dict(self):
+    def moments(self):
+        """Return {name: an optimiser's state as files hold it}, whether or not steps are recorded."""
         states = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
-        return {"optimisers": states, "scaler": self.scaler.state_dict(), "overflows": self.overflows}
+        for group in (group for state in states.values() for group in state["param_groups"]):
+            group.update(lr=float(group["lr"]), capturable=False)
+        return states
+
+    def state_dict(self):
+        return {"optimisers": self.moments(), "scaler": self.scaler.state_dict(), "overflows": self.overflows}
 
     def load_state_dict(self, state, path="the state"):
         """Go on from what `state_dict` returned.
