@@ -152,6 +152,9 @@ class Trainer:
         The host waits for the device once, here. A step with a number that is not finite is left out on the
         device itself, so that weights and moments are still those of the step before when the run stops for it.
         """
+        if self.opt.pseudo_depth:
+            now, here = self._progress(), torch.device("cpu")
+            batches = [batch | scheduled(self.opt, now, len(batch["color", 0, 0]), here) for batch in batches]
         inputs, outputs, numbers = self.device_step(batches)
         values = numbers_of(numbers)
         for what in ("loss", "motion"):
@@ -170,7 +173,6 @@ class Trainer:
             last = index == len(batches) - 1
             with contextlib.nullcontext() if last or self.processes.count == 1 else self.wrapped.no_sync():
                 inputs = self.prepare(batch)
-                inputs |= scheduled(self.opt, self._progress(), len(inputs["color", 0, 0]), self.device)
                 with self._not_finite_as_one_line(batches):
                     outputs, losses = self.process_batch(inputs)
                 self.optimisation.backward(losses["loss"] / len(batches))
