@@ -57,12 +57,9 @@ def supervised_terms(inputs, outputs, objective):
         terms["pixels/depth_supervision"] = (depth > 0).float().mean()
         total = total + weights.depth_weight * terms["loss/depth_supervision"]
     if "distance" in inputs:
-        depth = disp_to_depth(outputs["disp", 0].float(), objective.min_depth, objective.max_depth)[1]
         frames = [frame for frame in objective.sources if frame != "s"]
         translations = torch.stack([outputs["cam_T_cam", 0, frame][:, :3, 3].float() for frame in frames], 1)
-        if objective.relative_translation:  # in units of the mean depth, which follows by the second part of the term
-            translations = translations * (1 / depth).mean((2, 3)).detach()[:, :, None]
-        terms["loss/speed"] = speed_error(translations, inputs["distance"], depth).mean()
+        terms["loss/speed"] = speed_error(translations, inputs["distance"]).mean()
         total = total + weights.speed_weight * terms["loss/speed"]
     return total, terms
 
@@ -150,26 +147,21 @@ def affine_error(depth, label, confidence):
 PSEUDO_ERRORS = {"scale": scale_error, "affine": affine_error, "metric": metric_error}
 
 
-def speed_error(translations, distances, depth):
-    """Compare the lengths of predicted motions with the metres driven.
+def speed_error(translations, distances):
+    """Compare the lengths of predicted motions with the metres driven: | |t| - distance | / distance.
 
-    The error is | |t| - distance | / distance. Photometric error cannot tell a larger world from a longer way, so the
-    same pull goes to the scale of depth (the mean of its logarithm): both grow or shrink together.
+    The photometric error, which knows depth in units of the motion alone, makes depth follow.
 
     Args:
-        translations: (B, frames, 3), metres.
+        translations: (B, frames, 3).
         distances: (B, frames), metres; 0 where unknown.
-        depth: (B, 1, H, W).
 
     Returns:
         (B,), the mean over the frames whose distance is known, 0 where none is.
     """
     known = (distances > LEAST_DISTANCE).float()
     distance = torch.where(known > 0, distances, 1)
-    excess = (translations.norm(dim=2) - distance) / distance
-    size = depth.flatten(1).log().mean(1, keepdim=True)
-    carried = excess.detach() + (size - size.detach())  # its value is the excess, its gradient that of the depth
-    return _weighted_mean((excess.abs() + carried.abs()) / 2, known)
+    return _weighted_mean(((translations.norm(dim=2) - distance) / distance).abs(), known)
 
 
 # --- pieces --------------------------------------------------------------------------------------------------------

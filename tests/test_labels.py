@@ -266,6 +266,7 @@ def test_bad_labels_are_one_line_before_training_begins(short_run, labels, how, 
     (("--pseudo_weight", "-1"), "--pseudo_weight"), (("--speed_weight", "nan"), "--speed_weight"),
     (("--ema", "1"), "--ema"), (("--pseudo_ramp", "0"), "--pseudo_ramp"),
     (("--depth_supervision", "1", "--dataset", "kitti_odom"), "--depth_supervision"),
+    (("--speed_weight", "0.1"), "PoseCNN"),
 ])  # fmt: skip
 def test_options_that_cannot_be_are_one_line(short_run, capsys, words, says):
     assert train.main(short_run(*words)) == 2
@@ -276,5 +277,6 @@ def test_labels_of_another_size_missing_here_and_there_train(short_run, labels, 
     for path in sorted(labels.rglob("*.npy"))[::2]:
         path.unlink()
     words = ("--pseudo_depth", labels, "--depth_supervision", 0.1, "--speed_weight", 0.1, "--max_steps", 2)
+    words += ("--pose_model_type", "shared")
     for more in ((), ("--pseudo_kind", "affine", "--pseudo_schedule", "warmup"), ("--cache", "ram")):
         assert train.main(short_run(*words, *more)) == 0
