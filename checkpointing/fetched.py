@@ -34,20 +34,15 @@ def weights_folder(name_or_path):
     Raises:
         UserError: neither; or the weights could not be fetched.
     """
-    if name_or_path is None:
-        return None
-    path = os.path.expanduser(name_or_path)
-    if os.path.exists(path):
+    path = _here(name_or_path)
+    if path is not None or name_or_path is None:
         return path
     if name_or_path in WEIGHTS:
         return fetch(name_or_path)
     if name_or_path in ENCODERS:
         raise UserError("these are ImageNet encoders, not depth weights", name_or_path, "pass them to --mypretrain")
-    raise UserError(
-        "no such weights folder",
-        name_or_path,
-        "give a folder that holds encoder.pth and depth.pth, or a published name (python weights.py list)",
-    )
+    fix = "give a folder that holds encoder.pth and depth.pth, or a published name (python weights.py list)"
+    raise UserError("no such weights folder", name_or_path, fix)
 
 
 def pretrained_encoder(name_or_path):
@@ -55,18 +50,21 @@ def pretrained_encoder(name_or_path):
 
     A published depth name gives the encoder of those weights.
     """
-    if name_or_path is None:
-        return None
-    path = os.path.expanduser(name_or_path)
-    if os.path.exists(path):
+    path = _here(name_or_path)
+    if path is not None or name_or_path is None:
         return path
     if name_or_path in ENCODERS:
         return fetch(name_or_path)
     if name_or_path in WEIGHTS:
         return os.path.join(fetch(name_or_path), FILES[0])
-    raise UserError(
-        "no such file of pre-trained weights", name_or_path, f"give a .pth file or one of {', '.join(ENCODERS)}"
-    )
+    fix = f"give a .pth file or one of {', '.join(ENCODERS)}"
+    raise UserError("no such file of pre-trained weights", name_or_path, fix)
+
+
+def _here(path):
+    """Return a path that exists, ~ replaced; None for anything else."""
+    path = path and os.path.expanduser(path)
+    return path if path and os.path.exists(path) else None
 
 
 def fetch(name, **patience):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from inference.folded import FoldedDepthNetwork
+from inference.folded import FoldedDepthNetwork, encode
 from layers import disp_to_depth, upsample
 from networks.model_table import IMAGE_MEAN, IMAGE_STD
 
@@ -75,7 +75,8 @@ class ExportedNetwork(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, image):
-        disparity, _ = disp_to_depth(self._network(self._prepared(image)), *self.depth_range)
+        features = encode(self, self._prepared(image), F.gelu)
+        disparity, _ = disp_to_depth(self._decode(features), *self.depth_range)
         if self.form.depth:
             return self.form.metric_scale / disparity
         return disparity if self.form.metric_scale == 1 else disparity * (1 / self.form.metric_scale)
@@ -88,19 +89,6 @@ class ExportedNetwork(nn.Module):
         if self.form.resize:
             image = F.interpolate(image, self.form.size, mode="bilinear", align_corners=False, antialias=True)
         return (image - IMAGE_MEAN * unit) * (1 / (IMAGE_STD * unit))
-
-    def _network(self, x):
-        pooled = [F.avg_pool2d(x, 3, 2, 1)]
-        for _ in self.stages[1:]:
-            pooled.append(F.avg_pool2d(pooled[-1], 3, 2, 1))
-        for convolution in self.stem:
-            x = F.gelu(convolution(x))
-        joined, features = (x,), []
-        for join, stage, small in zip(self.joins, self.stages, pooled, strict=True):
-            x = join(torch.cat((*joined, small), 1))
-            features.append(stage(x))
-            joined = (x, features[-1])
-        return self._decode(features)
 
     def _decode(self, features):
         blocks, levels = self.decoder.decoder, self.decoder.levels

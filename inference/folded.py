@@ -47,17 +47,7 @@ class FoldedDepthNetwork(nn.Module):
     def forward(self, images):
         x = ((images - IMAGE_MEAN) / IMAGE_STD).to(self.stem[0].weight.dtype)
         x = x.contiguous(memory_format=torch.channels_last)
-        pooled = [F.avg_pool2d(x, 3, 2, 1)]
-        for _ in self.stages[1:]:
-            pooled.append(F.avg_pool2d(pooled[-1], 3, 2, 1))
-        for convolution in self.stem:
-            x = torch.ops.aten.gelu_(convolution(x))
-        joined, features = (x,), []
-        for join, stage, small in zip(self.joins, self.stages, pooled, strict=True):
-            x = join(torch.cat((*joined, small), 1))
-            features.append(stage(x))
-            joined = (x, features[-1])
-        return self._decode(features)
+        return self._decode(encode(self, x, torch.ops.aten.gelu_))
 
     def _decode(self, features):
         blocks, levels = self.decoder.decoder, self.decoder.levels
@@ -72,6 +62,27 @@ class FoldedDepthNetwork(nn.Module):
 
     def _head(self):
         return self.decoder.decoder[2 * self.decoder.levels + self.decoder.scales.index(0)]
+
+
+def encode(network, x, gelu):
+    """Return the feature maps of a folded encoder, finest first.
+
+    Args:
+        network: module with the lists of modules `stem`, `joins` and `stages`.
+        x: (B, 3, H, W) normalised images.
+        gelu: the activation of the stem.
+    """
+    pooled = [F.avg_pool2d(x, 3, 2, 1)]
+    for _ in network.stages[1:]:
+        pooled.append(F.avg_pool2d(pooled[-1], 3, 2, 1))
+    for convolution in network.stem:
+        x = gelu(convolution(x))
+    joined, features = (x,), []
+    for join, stage, small in zip(network.joins, network.stages, pooled, strict=True):
+        x = join(torch.cat((*joined, small), 1))
+        features.append(stage(x))
+        joined = (x, features[-1])
+    return features
 
 
 class _PixelNetwork(nn.Module):

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from datasets.frames_preparation.sources import INSTALL
+from datasets.frames_preparation.sources import video_library
 from system import files
 from system.errors import UserError, from_os_error
 
@@ -49,7 +49,7 @@ class VideoWriter:
     """
 
     def __init__(self, path, shown_path):
-        self._av = _av()
+        self._av = video_library()
         self.path, self.shown_path, self.frames = path, shown_path, 0
         self.rate = None
         self._stream, self._last = None, -1
@@ -112,15 +112,6 @@ def _fitting(image):
         image = cv2.resize(image, (int(width * scale), int(height * scale)), interpolation=cv2.INTER_AREA)
         height, width = image.shape[:2]
     return image[: max(2, height // 2 * 2), : max(2, width // 2 * 2)]
-
-
-def _av():
-    try:
-        import av
-    except ImportError:
-        raise UserError("videos need the package av", "it is not installed", INSTALL) from None
-    av.logging.set_level(None)
-    return av
 
 
 def _encoder(av):

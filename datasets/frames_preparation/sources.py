@@ -32,7 +32,7 @@ class Video:
         Raises:
             UserError: not a video, or one without pictures.
         """
-        av = _av()
+        av = video_library()
         first, last = None, 0.0
         try:
             with av.open(self.path, metadata_errors="replace") as container:
@@ -64,7 +64,8 @@ def _seconds(stream, container, av):
     return container.duration / av.time_base if container.duration else None
 
 
-def _av():
+def video_library():
+    """Return the package av; raise `UserError` where it is not installed."""
     try:
         import av
     except ImportError:
@@ -108,7 +109,7 @@ def open_source(path):
         return Folder(path)
     if not os.path.isfile(path):
         raise UserError("no such video or folder of images", path, "check the path")
-    _av()
+    video_library()
     return Video(path)
 
 
