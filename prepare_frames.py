@@ -53,6 +53,9 @@ def check(options):
         value = getattr(options, name)
         if value is not None and not low <= value <= high:
             raise UserError(f"--{name} is out of range", value, f"give {low:g} to {high:g}")
+    if options.val_share + options.test_share >= 1:
+        which = f"--val_share {options.val_share:g} --test_share {options.test_share:g}"
+        raise UserError("nothing is left to train on", which, "give shares that sum up to less than 1")
     if options.crop and (min(options.crop[:2]) < 0 or min(options.crop[2:]) < 32):
         raise UserError("--crop is out of range", options.crop, "give left, top, and a width and height from 32")
 

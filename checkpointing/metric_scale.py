@@ -48,5 +48,5 @@ def read_metric_scale(folder):
         return MetricScale(float(factor), values.get("spread"), values.get("images"), str(values.get("method")))
     except FileNotFoundError:
         raise UserError("these weights have no metric scale", path, CALIBRATE) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError("not a metric scale", f"{path}: {error}", CALIBRATE) from None

@@ -13,6 +13,7 @@ from system import files
 from system.errors import UserError, from_os_error
 
 NUMBERS_A_LINE = 12  # the first three rows of world_T_camera
+FARTHEST = 1e9  # metres, beyond which squares and sums would lose everything
 ROTATION_TOLERANCE = 0.01  # published files carry seven digits or fewer
 POSE_FORM = "a KITTI pose file has twelve numbers a line, three rows of world_T_camera"
 
@@ -75,10 +76,12 @@ def _read_motions(path):
 def _check(poses, name):
     finite = np.isfinite(poses).all((1, 2))
     with np.errstate(all="ignore"):
+        near = (np.abs(poses[:, :3, 3]) <= FARTHEST).all(1)
         rotations = poses[:, :3, :3]
         errors = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
         rigid = (errors < ROTATION_TOLERANCE) & (np.linalg.det(np.where(finite[:, None, None], rotations, 0)) > 0)
-    for good, what in ((finite, "a pose that is not finite"), (rigid, "a pose whose 3x3 part is no rotation")):
+    for good, what in ((finite, "a pose that is not finite"), (rigid, "a pose whose 3x3 part is no rotation"),
+                       (near, f"a pose farther than {FARTHEST:.0e} m")):  # fmt: skip
         if not good.all():
             raise UserError(what, name(int(np.argmin(good))), POSE_FORM)
 

@@ -15,6 +15,7 @@ from system.errors import UserError
 from system.progress import Progress
 
 STRAIGHT_LINE = "straight line"
+LARGEST_SIDE = 8192  # pixels
 
 
 class Odometry(NamedTuple):
@@ -56,6 +57,11 @@ def check(options):
         raise UserError("true poses of no images", "--gt_poses without --images or --ext_poses", fix)
     if options.ext_poses and options.images:
         raise UserError("stored poses need no images", "--ext_poses with --images", "drop one")
+    for name in ("height", "width"):
+        value = getattr(options, name)
+        if value is not None and (value % 32 or value > LARGEST_SIDE):
+            fix = f"choose a multiple of 32, {LARGEST_SIDE} at most"
+            raise UserError("a size that the networks do not take", f"--{name} {value}", fix)
     if options.json:
         files.check_place(options.json, "--json")
     if options.out_dir:

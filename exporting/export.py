@@ -1,6 +1,5 @@
 """Exporting a weights folder: load, write down, check, convert, check again, write."""
 
-import math
 import os
 from typing import NamedTuple
 
@@ -19,6 +18,8 @@ from system import files
 from system.errors import UserError, UserErrors
 from system.progress import Progress
 
+LEAST_OF_ANY_SIZE = 64  # pixels of a side: the tracer takes a free dimension of one block of 32 as fixed
+LARGEST_SCALE = 1e9  # metres per unit of depth; float32 numbers stay far from their limits
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 
 
@@ -50,6 +51,9 @@ def export(opt):
     if 0 not in network.decoder.scales:
         raise UserError("the weights predict no disparity at full size", folder, "train with scale 0 in --scales")
     form = _form(opt, network)
+    if opt.any_size and min(form.size) < LEAST_OF_ANY_SIZE:
+        fix = f"add --height and --width of {LEAST_OF_ANY_SIZE} or more, or leave it out"
+        raise UserError("graphs for any size begin at 64 pixels", f"--any_size with {form.size[1]}x{form.size[0]}", fix)
     pixels = read_images(opt.images, form, opt.calibration_images) if opt.images else []
     trials = checks.trial_images(form, pixels[:: max(1, len(pixels) // checks.REAL_IMAGES)][: checks.REAL_IMAGES])
     wanted = [checks.expected(network, form, image) for image in trials]
@@ -88,8 +92,8 @@ def _contradictions(opt):
     if opt.web and (opt.format != "onnx" or opt.input != "float" or opt.any_size or opt.any_batch or opt.resize):
         which = "--web with another --format or --input, --any_size, --any_batch or --resize"
         yield "the page takes the plain graph", which, "drop those"
-    if not 0 < opt.metric_scale < math.inf:
-        yield "a scale that is not positive", f"--metric_scale {opt.metric_scale}", "give metres per unit of depth"
+    if not 1 / LARGEST_SCALE <= opt.metric_scale <= LARGEST_SCALE:
+        yield "a scale that is out of range", f"--metric_scale {opt.metric_scale}", "give metres per unit of depth"
 
 
 def _form(opt, network):

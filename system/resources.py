@@ -11,6 +11,13 @@ _PACKAGES = ("torch", "torchvision", "timm", "numpy", "PIL", "skimage", "cv2", "
 _KINDS = (MemoryError, RuntimeError, ImportError)  # what such errors come as
 
 
+def _memory_was_short(error):
+    """Whether a MemoryError is behind an error: torch's writer of files turns one into a position that is not right."""
+    while error is not None and not isinstance(error, MemoryError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def cause(error, where, trains=False):
     """Return the `UserError` behind an error that says memory, threads, a GPU or a package is wanting, or None.
 
@@ -28,7 +35,7 @@ def cause(error, where, trains=False):
     if type(error).__name__ == "OutOfMemoryError":  # torch's; it has no other base than RuntimeError
         fix = "lower --batch_size and accumulate more batches, or --amp bf16" if trains else "lower --batch_size"
         return UserError("the GPU's memory is full", where, fix)
-    if isinstance(error, MemoryError) or any(word in lower for word in _MEMORY):
+    if _memory_was_short(error) or any(word in lower for word in _MEMORY):
         fix = "lower --batch_size or --num_workers" + ("" if trains else ", or close other programs")
         return UserError("the memory is full", f"{where}: {lines[-1].strip()[:200]}", fix)
     if type(error).__name__ == "AcceleratorError" or any(word in lower for word in _GPU):

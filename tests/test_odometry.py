@@ -185,6 +185,7 @@ BROKEN = {
     "nan": "1 0 0 nan 0 1 0 0 0 0 1 0\n",
     "a stretched rotation": "2 0 0 0 0 2 0 0 0 0 2 0\n",
     "a mirror": "-1 0 0 0 0 1 0 0 0 0 1 0\n",
+    "farther than any road": "1 0 0 0 0 1 0 0 0 0 1 1e200\n",
     "one pose": "",
 }
 
@@ -335,6 +336,8 @@ def command(*arguments):
     (("--ext_poses", "nowhere.txt", "--gt_poses", "nowhere.txt"), "nowhere.txt"),
     (("--load_weights_folder", "nowhere", "--data_path", "nowhere"), "nowhere"),
     (("--load_weights_folder", "nowhere", "--sequences", "22"), "22"),
+    (("--load_weights_folder", "nowhere", "--height", "33"), "--height 33"),
+    (("--load_weights_folder", "nowhere", "--width", "32000000"), "--width 32000000"),
     (("--ext_poses", "a.txt", "--gt_poses", "b.txt", "--json", "."), "--json ."),
     (("--ext_poses", "a.txt", "--gt_poses", "b.txt", "--lengths", "0"), "'0'"),
 ])  # fmt: skip

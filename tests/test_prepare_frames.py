@@ -196,6 +196,7 @@ BAD = {
     "fov": (lambda t: ["x", "--fov", 200], "--fov is out of range"),
     "fps": (lambda t: ["x", "--fps", 5, "--every", 2], "contradictory options"),
     "shares": (lambda t: ["x", "--val_share", 1.5], "--val_share is out of range"),
+    "shares of all": (lambda t: ["x", "--val_share", 0.5, "--test_share", 0.5], "nothing is left to train on"),
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from tests.seeded_folders import MODEL, picture, write_weights
 UNIT = 23.7  # metres to a unit of the stand-in network
 FRAMES = (0, 6, 12)
 TOLERANCE = 0.05
-BROKEN = ("", "{}", '{"factor": -1}', '{"factor": "3"}', '{"factor": true}', "[1]", '{"factor": NaN}')
+BROKEN = ("", "{}", '{"factor": -1}', '{"factor": "3"}', '{"factor": true}', "[1]", '{"factor": NaN}', "[" * 100_000)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_metric_multiplies_depth_everywhere(weights, tmp_path, capsys):
     np.testing.assert_allclose(predictor.depth(tmp_path / "a.png"), UNIT * relative, rtol=1e-5)
 
 
-@pytest.mark.parametrize("content", BROKEN)
+@pytest.mark.parametrize("content", BROKEN, ids=[each[:20] for each in BROKEN])
 def test_a_broken_scale_file_is_one_line(weights, content):
     (weights / "metric_scale.json").write_text(content)
     with pytest.raises(UserError, match="not a metric scale"):

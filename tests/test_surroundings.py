@@ -41,6 +41,16 @@ def test_what_gives_out_is_one_line_in_any_command(error, what, capsys):
     assert len(lines) == 1 and lines[0].startswith(f"error: {what}"), lines
 
 
+def test_a_full_memory_behind_another_error_is_found():
+    try:
+        try:
+            raise MemoryError
+        finally:
+            raise RuntimeError("unexpected pos 64 vs 0")
+    except RuntimeError as error:
+        assert resources.cause(error, "here").what == "the memory is full"
+
+
 def test_other_errors_keep_their_traceback():
     @command
     def main(argv=None):

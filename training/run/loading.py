@@ -139,6 +139,8 @@ def _quiet_worker(_):
     torch.set_num_threads(1)
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
+    for signum in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE):  # torch would print a line of its own for these
+        signal.signal(signum, signal.SIG_DFL)
     # The threads that hand batches over would print a call stack, drop the batch, and let training wait for ever.
     sys.excepthook = lambda kind, error, trace: _give_up(error)
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(lambda error, batch: _give_up(error))
