@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple
 
 from system.errors import UserError, from_os_error
-from system.files import open_regular
+from system.files import open_regular, refuse_unless_regular
 
 PARTS = ("train", "val")
 MOST_SCALARS = 5000  # of a tag; of more, TensorBoard's reader keeps a sample
@@ -70,6 +70,8 @@ def _read_events(folder, part, scalars, pictures, alarms):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util import tensor_util
 
+    for name in _event_files(os.path.dirname(folder), part):
+        refuse_unless_regular(os.path.join(folder, name), "give an undamaged run")
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     reader = EventAccumulator(folder, {"scalars": MOST_SCALARS, "images": MOST_PICTURES, "tensors": 100})
     try:
@@ -103,7 +105,7 @@ def read_json(path):
         return {}
     except OSError as error:
         raise from_os_error(error, path) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError("not a JSON file", f"{path}: {error}", "give an undamaged run, or remove the file") from None
     if not isinstance(value, dict):
         raise UserError("a JSON file of another kind", path, "give an undamaged run, or remove the file")

@@ -3,6 +3,7 @@
 tensorboardX's own writer hands events to a thread, which a full disk kills, and after it waits for ever.
 """
 
+import contextlib
 import os
 import socket
 import time
@@ -26,22 +27,23 @@ class EventFile:
     def __init__(self, folder, first_step=None):
         os.makedirs(folder, exist_ok=True)
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
-        self._records = RecordWriter(os.path.join(folder, name))
+        self._path = os.path.join(folder, name)
+        self._records = RecordWriter(self._path)
         self._write(Event(file_version="brain.Event:2"))
         if first_step is not None:
             self._write(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
-        self._records.flush()
+        self._flush()
 
     def scalars(self, values, step):
         """Write {name: number}."""
         for name, value in values.items():
             self._write(Event(step=step, summary=summary.scalar(name, value)))
-        self._records.flush()
+        self._flush()
 
     def text(self, name, text, step):
         """Write a text."""
         self._write(Event(step=step, summary=summary.text(name, text)))
-        self._records.flush()
+        self._flush()
 
     def image(self, name, picture, step):
         """Write a picture, (H, W, 3) uint8."""
@@ -49,9 +51,24 @@ class EventFile:
 
     def close(self):
         """Close the file."""
-        self._records.flush()
-        self._records.close()
+        self._flush()
+        with self._naming_it():
+            self._records.close()
 
     def _write(self, event):
         event.wall_time = time.time()
-        self._records.write(event.SerializeToString())
+        with self._naming_it():
+            self._records.write(event.SerializeToString())
+
+    def _flush(self):
+        with self._naming_it():
+            self._records.flush()
+
+    @contextlib.contextmanager
+    def _naming_it(self):
+        """Say in an OSError which file it is about, which those of writing do not."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or self._path
+            raise

@@ -39,6 +39,8 @@ def one_line(where=lambda: "at the start"):
     except (OSError, EOFError) as error:
         if isinstance(error, EOFError) or error.filename is None and error.errno in _LOADER_IS_GONE:
             raise _loader_died(where(), error) from error
+        if error.errno == errno.ENOSPC and error.filename is None:  # a worker's; our files name theirs
+            raise _shared_memory_is_full(where()) from error
         raise from_os_error(error, None if error.filename else where()) from error
 
 
@@ -72,8 +74,7 @@ def outside_cause(error, where, processes):
         return UserError("too many open files", where, "raise the limit (ulimit -n) or lower --num_workers")
     words = (*_SHARED_MEMORY, f"exit code {errno.ENOSPC}.")
     if "dataloader worker" in lower and any(word in lower for word in words) or "/torch_" in lower:
-        fix = "enlarge /dev/shm (docker run --shm-size=8g) or lower --num_workers, and continue with --resume"
-        return UserError("the shared memory of the processes that load data is full", f"{where}: /dev/shm", fix)
+        return _shared_memory_is_full(where)
     if "dataloader worker" in lower:
         return _loader_died(where, said)
     problem = resources.cause(error, where, trains=True)
@@ -83,6 +84,11 @@ def outside_cause(error, where, processes):
         return UserError("another process of this run is gone", where,
                          "see its own message; start all of them again with --resume")  # fmt: skip
     return None
+
+
+def _shared_memory_is_full(where):
+    fix = "enlarge /dev/shm (docker run --shm-size=8g) or lower --num_workers, and continue with --resume"
+    return UserError("the shared memory of the processes that load data is full", f"{where}: /dev/shm", fix)
 
 
 def _loader_died(where, said):
