@@ -9,7 +9,7 @@ import os
 
 from checkpointing.published import ENCODERS
 from evaluation import ALIGNMENTS, MAKE3D_INTERPOLATIONS, METRICS, PROTOCOLS
-from losses.supervision_options import add_supervision_options, supervision_contradictions
+from losses.supervision_options import BETTER, add_supervision_options, supervision_contradictions
 from networks.model_table import MODELS, USUAL_MODEL
 from system.command_line import Parser, positive, whole
 from system.devices import NAMES as DEVICES
@@ -63,6 +63,8 @@ RECIPES = {
         ("_scratch", _SCRATCH),
     )
 }
+# The same with labels of a larger network and averaged weights (docs/better.md).
+RECIPES |= {f"better_{name}": {**RECIPES[name], **BETTER} for name in [*RECIPES] if not name.endswith("_scratch")}
 
 
 def command_line(name):
@@ -73,6 +75,8 @@ def command_line(name):
     if not name.endswith("_scratch"):
         published = f"{RECIPES[name]['model']}_imagenet"
         words.append(f"--mypretrain {published if published in ENCODERS else 'WEIGHTS'}")
+    if name.startswith("better_"):
+        words.append("--pseudo_depth LABELS")
     return " ".join(words)
 
 
@@ -152,7 +156,8 @@ def _objective_options(parser):
 def _training_options(parser):
     group = parser.add_argument_group("training")
     group.add_argument("--recipe", choices=list(RECIPES), metavar="NAME",
-                       help=f"a published recipe, which other flags override: {', '.join(RECIPES)}")  # fmt: skip
+                       help="a published recipe, which other flags override, or one of better_*, which have not been "
+                            f"run at full size on KITTI here: {', '.join(RECIPES)}")  # fmt: skip
     Parser.flag(group, "print_recipe", help="print the options that the recipe stands for and stop")
     group.add_argument("--batch_size", type=positive, default=16, help="items a step and process")
     group.add_argument("--grad_accum", type=positive, default=1, help="batches added up for one optimiser step")

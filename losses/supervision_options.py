@@ -7,6 +7,7 @@ SCHEDULES = ("constant", "warmup", "decay")
 WEIGHTS = ("pseudo_weight", "depth_supervision", "speed_weight")
 # In use where the first of them is given; a run without them has none of them in what its resumption compares.
 PSEUDO = ("pseudo_depth", "pseudo_kind", "pseudo_weight", "pseudo_schedule", "pseudo_ramp")
+BETTER = {"pseudo_kind": "scale", "pseudo_weight": 0.1, "ema": 0.999}  # what the better_* recipes add
 LARGEST_DECAY = 0.999999  # of averaged weights
 
 
@@ -37,6 +38,9 @@ def supervision_contradictions(opt):
     for name in WEIGHTS:
         if not 0 <= getattr(opt, name) < math.inf:
             yield f"--{name} must be a number of at least 0", getattr(opt, name), "leave it out, or give 0.1"
+    if (opt.recipe or "").startswith("better_") and not (opt.pseudo_depth or opt.print_recipe):
+        yield ("the recipe needs labels", f"--recipe {opt.recipe}",
+               "make them with make_pseudo_depth.py and give --pseudo_depth")  # fmt: skip
     if not 0 < opt.pseudo_ramp <= 1:
         yield "--pseudo_ramp is a share of the run", opt.pseudo_ramp, "give more than 0, at most 1"
     if not 0 <= opt.ema <= LARGEST_DECAY:

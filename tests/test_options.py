@@ -157,15 +157,22 @@ def test_mypretrain_goes_with_the_other_networks_of_a_folder():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_sets_options_that_can_be_given_differently(name):
-    opt = parse("--recipe", name)
+    labels = ("--pseudo_depth", "LABELS") if name.startswith("better_") else ()
+    opt = parse("--recipe", name, *labels)
     assert all(getattr(opt, key) == value for key, value in RECIPES[name].items())
-    assert parse("--recipe", name, "--batch_size", 3).batch_size == 3
+    assert parse("--recipe", name, *labels, "--batch_size", 3).batch_size == 3
     printed = parse(*command_line(name).split()[2:])
     assert {**vars(printed), "mypretrain": None} == {**vars(opt), "recipe": None}
     if name.endswith("_scratch"):
         assert printed.mypretrain is None
     else:  # the smallest has no published encoder
         assert printed.mypretrain == ("WEIGHTS" if "-tiny" in name else f"{opt.model}_imagenet")
+
+
+def test_a_better_recipe_needs_labels():
+    with pytest.raises(UserError, match="needs labels"):
+        parse("--recipe", "better_lite-mono_640x192")
+    assert parse("--recipe", "better_lite-mono_640x192", "--print_recipe").ema == 0.999
 
 
 def test_options_are_a_namespace():
