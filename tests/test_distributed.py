@@ -60,6 +60,7 @@ def test_both_end_well_and_leave_one_set_of_files(undisturbed):
     assert [code for code, *_ in ends] == [0, 0], ends
     assert "batch of 3 on each of 2 processes: 6 a step" in ends[0][1]
     assert "finished" in ends[0][1]
+    assert not [error for *_, error in ends if "strides" in error]  # of gradients beside those of their buffers
     for part in ("train", "val"):
         assert len(files_below(run / part)) == 1
     names = ["weights_0", "weights_1", "weights_best"]
@@ -107,3 +108,56 @@ def test_batchnorm_statistics_cannot_be_shared_between_cpus(monkeypatch):
     monkeypatch.setattr(distributed, "start", lambda use_cuda: distributed.Processes(0, 0, 2))
     with pytest.raises(UserError, match="drop --sync_bn"):
         Trainer(LiteMonoOptions().parse(["--no_cuda", "--sync_bn", "--weights_init", "scratch"]))
+
+
+def test_a_gradient_takes_its_parameters_strides_where_memory_is_the_same():
+    from system.distributed import _LikeParameter
+
+    weight = torch.empty(6, 1, 3, 3)
+    grad = torch.arange(54.0).as_strided((6, 1, 3, 3), (9, 1, 3, 1))
+    assert grad.stride() != weight.stride()
+    alike = _LikeParameter(weight.stride())(grad)
+    assert alike.stride() == weight.stride() and torch.equal(alike, grad) and alike.data_ptr() == grad.data_ptr()
+    assert _LikeParameter(weight.stride())(torch.zeros(6, 1, 3, 3)) is None
+    other = torch.zeros(6, 2, 3, 3).contiguous(memory_format=torch.channels_last)
+    assert _LikeParameter(torch.zeros(6, 2, 3, 3).stride())(other) is None  # laid out otherwise for good
+
+
+@pytest.mark.parametrize("flags, static", [((), True), (("--grad_accum", 2), False), (("--compile",), False)])
+def test_gradients_are_views_of_what_is_sent_and_the_graph_is_static_where_it_is(flags, static, monkeypatch):
+    """Between GPUs, with stand-ins for torch's side."""
+    from system import distributed
+    from tests.short_runs import LIGHT, options
+    from trainer import Trainer
+
+    asked = {}
+
+    def wrap(network, device_ids=None, broadcast_buffers=True, **how):
+        asked.update(how, device_ids=device_ids, broadcast_buffers=broadcast_buffers)
+        return network
+
+    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", wrap)
+    monkeypatch.setattr(distributed, "start", lambda use_cuda: distributed.Processes(0, 0, 2))
+    Trainer(options("--no_cuda", *LIGHT, *flags))
+    assert asked == {"gradient_as_bucket_view": True, "static_graph": static, "device_ids": None,
+                     "broadcast_buffers": False}  # fmt: skip
+
+
+def test_each_process_tells_nccl_its_gpu_and_one_too_many_is_refused(monkeypatch):
+    from system import distributed
+    from system.errors import UserError
+
+    asked = []
+    for name, value in {"device_count": lambda: 2, "set_device": lambda number: asked.append(number)}.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    group = {"is_initialized": lambda: False, "get_rank": lambda: 1, "get_world_size": lambda: 3,
+             "init_process_group": lambda backend, **how: asked.append((backend, how["device_id"]))}  # fmt: skip
+    for name, value in group.items():
+        monkeypatch.setattr(distributed.dist, name, value)
+    for name, value in {"WORLD_SIZE": "3", "RANK": "0", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert distributed.start(True) == distributed.Processes(1, 1, 3)
+    assert asked == [1, ("nccl", torch.device("cuda", 1))]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match="more processes than GPUs on this machine; LOCAL_RANK 2, 2 GPUs"):
+        distributed.start(True)
