@@ -56,6 +56,14 @@ def imports(name, deep=False):
     return {each for each in found if each in SOURCES} - {name}
 
 
+def named_modules(name):
+    """Return the modules of rooms that a module's imports name: `room.module` of `from room.module import ...`."""
+    tree = ast.parse(SOURCES[name].read_text(encoding="utf-8"))
+    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    found |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
+    return {each for each in found if each.split(".")[0] in FLOORS}
+
+
 def floor(name):
     room = name.split(".")[0]
     return len(FLOORS) if room in COMMANDS else FLOORS.index(room)
@@ -84,6 +92,11 @@ def test_only_commands_defer_imports():
     scripts = {"pretraining.main", "pretraining.export_encoder"}
     rooms = {name for name in SOURCES if name not in COMMANDS | scripts and not name.endswith("__main__")}
     assert not {name: late for name in rooms if (late := imports(name, deep=True) - imports(name))}
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_imported_modules_are_there(name):
+    assert named_modules(name) <= SOURCES.keys()
 
 
 def test_every_file_is_a_command_or_in_a_room():
