@@ -118,7 +118,8 @@ def _write_lists(data, shares, margin, say):
     if empty:
         total = sum(frames for _, frames in sequences)
         fix = f"give more video, lower --min_motion, or set --{empty[0]}_share 0"
-        raise UserError(f"too few frames for a {empty[0]} list", f"{total} frames in {len(sequences)} sequences", fix)
+        which = f"{total} frames in {len(sequences)} sequence{'s' * (len(sequences) != 1)}"
+        raise UserError(f"too few frames for a {empty[0]} list", which, fix)
     for part in PARTS:
         path = os.path.join(data, f"{part}_files.txt")
         if part in lists:
