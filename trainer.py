@@ -41,6 +41,7 @@ from training.run.log import RunLog
 from training.run.precision import (
     Precision,
     choose_device,
+    compile_options,
     random_states,
     restore_random_states,
     seed_everything,
@@ -109,8 +110,8 @@ class Trainer:
         if self.opt.compile:
             if self.device.type == "cpu":
                 log.warning("--compile on a CPU: the first step takes minutes, on all cores")
-            network.compile()
-            losses = torch.compile(compute_losses)
+            network.compile(**compile_options(self.device))
+            losses = torch.compile(compute_losses, **compile_options(self.device))
         static = self.opt.grad_accum == 1 and not self.opt.compile
         return self.processes.parallel(network, self.device, static), losses
 

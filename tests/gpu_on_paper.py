@@ -1,6 +1,7 @@
 """One training step on `cuda:0` without a GPU: fake tensors run the real code, and what it asks for is counted.
 
     python -m tests.gpu_on_paper BATCH HEIGHT WIDTH [options of train.py]
+    python -m tests.gpu_on_paper --compiled BATCH HEIGHT WIDTH [options of train.py], see tests/gpu_fusion.py
 
 prints a JSON object: operations that launch a kernel, GB that they read and write, waits of the host for the device,
 and copies to the device that block. A fake tensor has shape, type, device and strides but no numbers. It is a process
@@ -20,7 +21,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensor, FakeTensorMode
 from torch.utils import _foreach_utils, _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -53,6 +54,9 @@ class Count(TorchDispatchMode):
             if ins[0].is_cuda:
                 self.waits[place()] += 1
             return True if ins[0].dtype is torch.bool else 1 if not ins[0].is_floating_point() else 1.0
+        by_mask = name.startswith("index") and any(each.dtype in (torch.bool, torch.uint8) for each in ins[1:])
+        if (name in SIZED_BY_VALUES or by_mask) and any(each.is_cuda for each in ins):
+            self.waits[place()] += 1
         outs_tree = function(*args, **kwargs)
         outs = [each for each in _pytree.tree_leaves(outs_tree) if isinstance(each, torch.Tensor)]
         devices = {each.device.type for each in ins + outs}
@@ -64,9 +68,6 @@ class Count(TorchDispatchMode):
                 self.waits[place()] += 1
             elif not kwargs.get("non_blocking", len(args) > 2 and args[2]):
                 self.blocking_copies[place()] += 1
-        by_mask = name.startswith("index") and any(each.dtype in (torch.bool, torch.uint8) for each in ins[1:])
-        if name in SIZED_BY_VALUES or by_mask:
-            self.waits[place()] += 1
         if name not in FREE:
             moved = bytes_moved(name, ins, outs, "cuda")
             self.operations, self.bytes = self.operations + 1, self.bytes + moved
@@ -99,10 +100,15 @@ def pretend():
     FakeTensorMode.avoid_device_init = property(lambda self: True)
     _foreach_utils._foreach_supported_types.append(FakeTensor)
     torch.nn.init.trunc_normal_ = lambda tensor, *_, **__: tensor  # asks for values
-    properties = types.SimpleNamespace(multi_processor_count=132, major=9, minor=0, name="paper", total_memory=80 << 30)
+    properties = types.SimpleNamespace(multi_processor_count=132, major=9, minor=0, name="paper", total_memory=80 << 30,
+                                       warp_size=32, max_threads_per_multi_processor=2048, max_threads_per_block=1024,
+                                       regs_per_multiprocessor=65536, shared_memory_per_block=49152,
+                                       shared_memory_per_block_optin=232448, L2_cache_size=50 << 20, gcnArchName="")
     stand_ins = {
         "is_available": True, "device_count": 1, "current_device": 0, "get_device_name": "paper", "set_device": None,
-        "manual_seed_all": None, "get_device_capability": (9, 0), "get_device_properties": properties,
+        "manual_seed_all": None, "_lazy_init": None, "set_rng_state": None,
+        "get_rng_state": torch.zeros(16, dtype=torch.uint8), "get_device_capability": (9, 0),
+        "get_device_properties": properties,
     }  # fmt: skip
     for name, value in stand_ins.items():
         setattr(torch.cuda, name, lambda *_, value=value: value)
@@ -152,27 +158,81 @@ class Data:
 
 
 def main(argv):
-    """Count one step, the second of a run, and print what was found."""
+    """Count one step and print what was found; with `-`, those of {name: [broken or null, words]} on stdin."""
     warnings.filterwarnings("ignore")
-    batch, height, width, *flags = argv
-    with pretend(), tempfile.TemporaryDirectory() as folder:
-        from options import LiteMonoOptions
-        from trainer import Trainer
+    if argv[0] == "--compiled":
+        from tests import gpu_fusion
 
-        words = ["--batch_size", batch, "--height", height, "--width", width, "--weights_init", "scratch"]
-        trainer = Trainer(LiteMonoOptions("train.py").parse([*words, "--log_dir", folder, *flags]))
-        trainer.data = Data(trainer.opt, trainer.objective)
-        trainer.optimisation.set_epoch(0)
-        trainer.network.train()
-        for _ in range(2):
-            batches = [trainer.data.batch() for _ in range(trainer.opt.grad_accum)]
-            with torch.autograd.set_multithreading_enabled(False), Count() as count:
+        return gpu_fusion.main(argv[1:])
+    steps = json.load(sys.stdin) if argv == ["-"] else {"step": [None, argv]}
+    found = {}
+    with pretend(), tempfile.TemporaryDirectory() as folder, torch.autograd.set_multithreading_enabled(False):
+        for name, (broken, words) in steps.items():
+            trainer = make_trainer([str(word) for word in words], folder)
+            if broken:
+                BROKEN[broken](trainer)
+            found[name] = count_step(trainer)
+    print(json.dumps(found if argv == ["-"] else found["step"]))
+
+
+def make_trainer(argv, folder):
+    """Return a Trainer on the GPU that is not there: BATCH HEIGHT WIDTH and options of train.py."""
+    from options import LiteMonoOptions
+    from trainer import Trainer
+
+    batch, height, width, *flags = argv
+    words = ["--batch_size", batch, "--height", height, "--width", width, "--weights_init", "scratch"]
+    trainer = Trainer(LiteMonoOptions("train.py").parse([*words, "--log_dir", folder, *flags]))
+    trainer.data = Data(trainer.opt, trainer.objective)
+    trainer.optimisation.set_epoch(0)
+    trainer.network.train()
+    return trainer
+
+
+def count_step(trainer):
+    """Return what the second step of a run asks for."""
+    for _ in range(2):
+        batches = [trainer.data.batch() for _ in range(trainer.opt.grad_accum)]
+        with Count() as count:
+            try:
                 trainer._optimise(batches)
-    print(json.dumps({
+            except DynamicOutputShapeException:  # only values could tell how large a result is, and there are none
+                count.waits["a step that ended here"] += 1
+    return {
         "operations": count.operations, "gigabytes": count.bytes / 1e9, "waits": dict(count.waits),
         "blocking copies": dict(count.blocking_copies), "float64": dict(count.double),
         "places": dict(count.places.most_common(12)),
-    }))  # fmt: skip
+    }  # fmt: skip
+
+
+def _after_the_loss(what):
+    def breaks(trainer):
+        compute_losses = trainer.compute_losses
+
+        def broken(*given):
+            maps, losses = compute_losses(*given)
+            what(maps, losses)
+            return maps, losses
+
+        trainer.compute_losses = broken
+
+    return breaks
+
+
+def _copies_that_block(trainer):
+    prepare = trainer.prepare
+    trainer.prepare = lambda batch: prepare({key: value.to("cuda") for key, value in batch.items()})
+
+
+# Ways to break the promises, to show that the counts notice.
+BROKEN = {
+    "a number read": _after_the_loss(lambda maps, losses: losses["loss"].item()),
+    "pixels chosen by a mask": _after_the_loss(lambda maps, losses: maps["depth", 0, 0][maps["depth", 0, 0] > 1]),
+    "copies that block": _copies_that_block,
+    "arithmetic in float64": _after_the_loss(lambda maps, losses: maps["depth", 0, 0].double()),
+    "one more map": _after_the_loss(lambda maps, losses: maps["color", 1, 0].clone()),
+    "a few more operations": _after_the_loss(lambda maps, losses: [losses["loss"] * 2 for _ in range(10)]),
+}
 
 
 if __name__ == "__main__":

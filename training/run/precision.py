@@ -39,6 +39,11 @@ def seed_everything(seed):
     torch.manual_seed(seed)
 
 
+def compile_options(device):
+    """Return the arguments of torch.compile: on CUDA, small kernels that do not wait for each other become one."""
+    return {"options": {"combo_kernels": True}} if device.type == "cuda" else {}
+
+
 class Precision:
     """Autocast for the networks and the gradient scaler that fp16 needs.
 
