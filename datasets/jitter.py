@@ -90,8 +90,9 @@ def apply_batch(images, tables):
     images = torch.where(turn == 0, images, _turn_hue(images, turn.squeeze(1)))
     for step in range(1, 3):
         images = _mix(images, tables[:, step], ~turning[:, step] & reached[:, step])
-    result = torch.empty_like(images, memory_format=torch.channels_last)
-    return _mix(images, tables[:, 3], ~turning[:, 3], result)  # also where no hue is turned
+    out = None if torch.compiler.is_compiling() else torch.empty_like(images, memory_format=torch.channels_last)
+    images = _mix(images, tables[:, 3], ~turning[:, 3], out)  # also where no hue is turned
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _mix(images, steps, wanted, out=None):
@@ -127,9 +128,16 @@ def _turn_hue(image, turn):
     hue = (red - green).mul_(sixth).add_(4 / 6)
     hue = torch.where(value == green, (blue - red).mul_(sixth).add_(2 / 6), hue)
     hue = torch.where(value == red, (green - blue).mul_(sixth), hue)
-    turned, base = torch.empty_like(image), value - 2 * chroma
-    for channel, start in zip(turned.unbind(-3), (3 / 6, 1 / 6, -1 / 6), strict=True):
-        torch.add(hue, turn + start, out=channel)
-        channel.sub_(channel.round()).abs_().clamp_(1 / 6, 2 / 6)
-        torch.addcmul(base, chroma, channel, value=6, out=channel)
+    base, starts = value - 2 * chroma, (3 / 6, 1 / 6, -1 / 6)
+    if torch.compiler.is_compiling():  # which writes into no part of a tensor, and needs no such thrift
+        return torch.stack([_turned_channel(hue, base, chroma, turn + start) for start in starts], -3)
+    turned = torch.empty_like(image)
+    for channel, start in zip(turned.unbind(-3), starts, strict=True):
+        _turned_channel(hue, base, chroma, turn + start, channel)
     return turned
+
+
+def _turned_channel(hue, base, chroma, turn, out=None):
+    channel = torch.add(hue, turn, out=out)
+    channel.sub_(channel.round()).abs_().clamp_(1 / 6, 2 / 6)
+    return torch.addcmul(base, chroma, channel, value=6, out=out)

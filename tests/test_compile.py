@@ -1,13 +1,17 @@
 """torch.compile of the training step: a graph for the networks and one for the loss, made once, equal to eager."""
 
 import copy
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch._dynamo.utils import counters
 
+import train
 from cpu import SWITCH
-from tests.short_runs import options
+from datasets import jitter, on_device
+from tests.short_runs import arguments, options
 from trainer import Trainer
 
 SIZE = (32, 64)
@@ -42,8 +46,9 @@ def batch(count, sources, scales, seed):
     return inputs
 
 
-@pytest.mark.parametrize("flags", VARIANTS.values(), ids=VARIANTS)
-def test_compiled_steps_are_two_graphs_that_are_made_once_and_equal_eager(flags, monkeypatch):
+@pytest.fixture
+def aot_eager(monkeypatch):
+    """Compile by tracing alone, and start with no graphs."""
     backend = torch.compile
     monkeypatch.setattr(torch, "compile", lambda *args, **more: backend(*args, **(more | {"backend": "aot_eager"})))
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: setattr(
@@ -51,6 +56,26 @@ def test_compiled_steps_are_two_graphs_that_are_made_once_and_equal_eager(flags,
     monkeypatch.setenv(SWITCH, "1")  # eager as on a GPU
     torch._dynamo.reset()
     counters.clear()
+
+
+class ValidationData:
+    """Stands for `TrainingData` in validation: two batches, the last one short."""
+
+    val_set = (0, 1, 2, 3, 4)
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+
+    def validation(self):
+        return [batch(count, self.trainer.network.sources, self.trainer.opt.scales, count) for count in (3, 2)]
+
+
+def nothing(*given):
+    """Stand for the log's methods."""
+
+
+@pytest.mark.parametrize("flags", VARIANTS.values(), ids=VARIANTS)
+def test_compiled_steps_are_two_graphs_that_are_made_once_and_equal_eager(flags, aot_eager):
     words = ("--weights_init", "scratch", "--model", "lite-mono-tiny", "--height", SIZE[0], "--width", SIZE[1],
              "--no_cuda", "--batch_size", 3, "--drop_path", 0, *flags)  # fmt: skip
     eager, compiled = Trainer(options(*words)), Trainer(options(*words, "--compile"))
@@ -69,4 +94,39 @@ def test_compiled_steps_are_two_graphs_that_are_made_once_and_equal_eager(flags,
     assert counters["stats"]["unique_graphs"] == 2 and not counters["graph_break"], counters
     for count in (3, 2, 3):  # a batch with bad samples is a short one
         compiled.process_batch(batch(count, compiled.network.sources, compiled.opt.scales, count))
+        compiled.data, compiled.log = ValidationData(compiled), SimpleNamespace(scalars=nothing, pictures=nothing)
+        assert compiled._validate()  # between steps, in eval mode and without gradients
     assert counters["stats"]["unique_graphs"] == 2 and not counters["graph_break"], counters
+
+
+def test_a_break_in_the_graph_is_noticed(aot_eager):
+    trainer = Trainer(options("--weights_init", "scratch", "--model", "lite-mono-tiny", "--height", SIZE[0], "--width",
+                              SIZE[1], "--no_cuda", "--batch_size", 3, "--scales", 0, "--compile"))  # fmt: skip
+    trainer.models["depth"].register_forward_hook(lambda *_: torch._dynamo.graph_break())
+    trainer.process_batch(batch(3, trainer.network.sources, trainer.opt.scales, 0))
+    assert counters["graph_break"] and counters["stats"]["unique_graphs"] > 2
+
+
+def test_the_augmentation_is_one_graph_and_equals_eager(aot_eager):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(6, 3, *SIZE, generator=generator)
+    tables = [torch.from_numpy(jitter.draw(np.random.default_rng(seed))) for seed in range(5)]
+    tables = torch.stack([*tables, torch.tensor(jitter.NONE)])
+    compiled = torch.compile(jitter.apply_batch)
+    for _ in range(2):
+        torch.testing.assert_close(compiled(images, tables), jitter.apply_batch(images, tables), atol=1e-6, rtol=0)
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"], counters
+
+
+def test_training_compiles_the_augmentation(synthetic_drive, tmp_path, monkeypatch):
+    seen = []
+
+    def compiled(function, **_):
+        return lambda *given: seen.append(function) or function(*given)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(torch.nn.Module, "compile", nothing)
+    monkeypatch.setattr(on_device, "_jittered", lambda images, tables, apply_batch: apply_batch(images, tables))
+    argv = arguments(synthetic_drive, tmp_path, "--compile", "--cache", "ram", "--max_steps", 1)
+    assert train.main(argv) == 0
+    assert seen.count(jitter.apply_batch) >= 1
