@@ -13,6 +13,7 @@ from system.errors import UserError
 
 MOST_RUNS = 8
 UNKNOWN = "–"
+OFF = ("None", "False")  # texts of options that do nothing
 SHOWN_STEPS = 6  # pictures of a run along its steps
 PICTURE_TAGS = ("disp_0/0", "disp_0/1")
 # name, title, unit, tags of which a run has some
@@ -161,11 +162,15 @@ def options_of(run):
 
 
 def differing_options(runs):
-    """Return [(name, [text of each run])] of the options that are not the same in all runs that recorded theirs."""
+    """Return [(name, [text of each run])] of the options that are not the same in all runs that recorded theirs.
+
+    An option that some do not know, being older, and that is off in the others is the same in all.
+    """
     tables = [dict(options_of(run)) for run in runs]
     names = list(dict.fromkeys(name for table in tables for name in table))
     rows = [(name, [table.get(name, UNKNOWN) for table in tables]) for name in names]
-    differs = [len({table.get(name, UNKNOWN) for table in tables if table}) > 1 for name in names]
+    values = [{table.get(name, UNKNOWN) for table in tables if table} for name in names]
+    differs = [len(each) > 1 and (UNKNOWN not in each or not each <= {UNKNOWN, *OFF}) for each in values]
     return [row for row, each in zip(rows, differs, strict=True) if each]
 
 

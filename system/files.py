@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import stat
+import tempfile
 import tokenize
 import uuid
 import zipfile
@@ -116,8 +117,17 @@ def refuse_as_output(path, endings, flag):
     folder = os.path.dirname(path)
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
-    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+    if not _takes_files(folder):
         raise UserError("the file cannot be written there", which, "choose another place")
+
+
+def _takes_files(folder):
+    """Whether a file can be made in `folder`, found out with one that has no name."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def refuse_same(*outputs):
@@ -200,7 +210,7 @@ def check_place(path, flag):
     folder = os.path.dirname(os.path.abspath(path))
     while not os.path.lexists(folder):  # the nearest thing above that exists decides
         folder = os.path.dirname(folder)
-    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+    if not _takes_files(folder):
         raise UserError("the file cannot be written there", f"{flag} {path}", "choose another place")
 
 

@@ -74,6 +74,9 @@ def test_runs_share_their_charts_and_tell_their_options_apart(runs):
     assert {"loss", "abs_rel", "learning_rates", "speed", "waiting"} <= set(names) and "rmse" not in names
     assert [each.name for each in names["learning_rates"].series] == ["first depth", "second depth"]
     assert differing_options(both) == [("lr", ["[0.0001]", "[0.0005]"])]
+    options = both[1].facts["options"] | {"new": None, "newer": False, "stride": 2}
+    newer = both[1]._replace(facts=both[1].facts | {"options": options})
+    assert differing_options([both[0], newer])[1:] == [("stride", ["–", "2"])]
     unknown = both[0]._replace(facts={}, best={})
     assert differing_options([both[0], unknown]) == []
     labels, [_, (_, cells)] = summary_table([both[0], unknown])
