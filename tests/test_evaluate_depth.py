@@ -247,6 +247,26 @@ def test_improved_maps_are_evaluated_without_crop(weights, tmp_path):
     assert json.loads((tmp_path / "s.json").read_text())["protocol"]["garg_crop"] is False
 
 
+def test_kittis_own_improved_maps_are_scored_as_a_slow_loop_does(kitti_sample, tmp_path):
+    import cv2
+    from PIL import Image
+
+    drive, frames = "2011_09_26/2011_09_26_drive_0001_sync", (5, 9, 16)
+    split = write_test_list(tmp_path / "eigen_benchmark", [f"{drive} {frame} l" for frame in frames])
+    disparities = np.random.default_rng(1).uniform(0.01, 0.3, (3, 24, 80)).astype(np.float32)
+    np.save(tmp_path / "d.npy", disparities)
+    flags = ["--ext_disp_to_eval", tmp_path / "d.npy", "--eval_split", split, "--data_path", kitti_sample / "kitti_raw"]
+    [found] = evaluate_depth.evaluate(evaluate_depth.LiteMonoOptions("evaluate_depth.py").parse(list(map(str, flags))))
+    wanted = []
+    for frame, disparity in zip(frames, disparities, strict=True):
+        path = kitti_sample / "kitti_raw" / drive / "proj_depth/groundtruth/image_02" / f"{frame:010d}.png"
+        truth = np.asarray(Image.open(path)) / 256
+        depth = 1 / cv2.resize(disparity, truth.shape[::-1]).astype(np.float64)
+        truth, depth = truth[truth > 0], depth[truth > 0]
+        wanted.append(metrics.compute_errors(truth, np.clip(depth * np.median(truth) / np.median(depth), 1e-3, 80)))
+    np.testing.assert_allclose(found.means, np.mean(wanted, axis=0), rtol=1e-5)
+
+
 def test_evaluate_takes_a_namespace_and_returns_the_results(weights, tree):
     options = Namespace(load_weights_folder=str(weights), data_path=str(tree[0]), eval_split=str(tree[1]), model=MODEL)
     [evaluation] = evaluate_depth.evaluate(options)
