@@ -44,7 +44,7 @@ def parser():
     made = Parser(prog="-m demo.other_camera", description=__doc__.splitlines()[0])
     add = made.add_argument
     add("--out", required=True, metavar="DIR", help="folder to work in; a film that is there is used again")
-    add("--steps", type=positive, default=600, help="of each training")
+    add("--steps", type=positive, default=300, help="of each training")
     add("--frames", type=positive, default=100, help="of each of the three streets")
     add("--batch_size", type=positive, default=6, help="of each training")
     add("--seed", type=whole, default=0, help="of each training")
