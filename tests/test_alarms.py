@@ -3,11 +3,14 @@
 import json
 import logging
 
+import numpy as np
 import pytest
 import torch
 
 import train
 import trainer
+from datasets import KITTIRAWDataset
+from datasets.labels import relative_stem
 from tests.short_runs import arguments, files_below, newest_state, one_line, options
 from training import alarms
 from training.alarms import SETTLE_STEPS, Alarms, startup_notices
@@ -171,3 +174,25 @@ def test_a_machine_that_others_use_is_told_once(tmp_path, caplog, monkeypatch):
         voice.line(0, 1, 2, 3, 0.1, force=True)
     voice.close()
     assert len([text for text in caplog.messages if text.startswith("this machine is overloaded: the run waited")]) == 2
+
+
+@pytest.mark.parametrize("correlation, says", [(0.05, "nothing in common"), (-0.1, "nothing in common"),
+                                               (-0.7, "far where the prediction is near"), (0.8, None)])  # fmt: skip
+def test_labels_that_do_not_agree_are_told(correlation, says):
+    message = alarms.agreement(correlation)
+    assert message is None if says is None else says in message
+
+
+def test_labels_of_other_images_raise_an_alarm(synthetic_drive, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(alarms, "SETTLE_STEPS", 0)
+    monkeypatch.setattr(trainer, "WATCH_STEPS", 1)
+    lines = (synthetic_drive / "splits" / "synthetic" / "train_files.txt").read_text().split("\n")
+    data = KITTIRAWDataset(synthetic_drive, [line for line in lines if line], 32, 64, (0,), 1)
+    rng = np.random.default_rng(0)
+    for index in range(len(data)):
+        path = tmp_path / "labels" / f"{relative_stem(data, *data.frame_of(index, 0))}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, rng.uniform(1, 50, (32, 64)).astype(np.float32))
+    words = arguments(synthetic_drive, tmp_path / "runs", "--max_steps", 1, "--pseudo_depth", tmp_path / "labels")
+    assert train.main(words) == 0
+    assert "the pseudo-labels have nothing in common" in caplog.text
