@@ -62,6 +62,8 @@ class LiteMonoDepth(torch.nn.Module):
 
     def forward(self, images):
         """Return sigmoid disparity (B, 1, H, W) of images (B, 3, H, W) in [0, 1]; H and W multiples of 32."""
+        if images.dim() != 4 or images.shape[1] != 3 or images.shape[2] % 32 or images.shape[3] % 32:
+            raise ValueError(f"images are (B, 3, H, W), H and W multiples of 32, not {tuple(images.shape)}")
         return self._predictor.predict(images)
 
     def disparity(self, image):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
 from tests.conftest import ROOT
@@ -46,6 +47,15 @@ assert not hasattr(datasets.splits, "resolve_split")
 """
     ended = python(world, code, path=world / "site")
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 33, 64), (3, 32, 64), (1, 1, 32, 64)])
+def test_images_of_another_shape_are_refused(world, shape):
+    import hubconf
+
+    model = hubconf.lite_mono_tiny(str(world / "weights_0"), device="cpu")
+    with pytest.raises(ValueError, match="multiples of 32"):
+        model(torch.zeros(shape))
 
 
 def test_every_model_has_an_entry():
