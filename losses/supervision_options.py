@@ -47,9 +47,9 @@ def supervision_contradictions(opt):
         yield "--ema is a decay below 1", opt.ema, "use 0.999"
     if opt.depth_supervision and opt.dataset == "kitti_odom":
         yield "this data set has no depth", "--depth_supervision with --dataset kitti_odom", "drop one"
-    if opt.speed_weight and opt.frame_ids == [0]:
+    if opt.speed_weight > 0 and opt.frame_ids == [0]:
         yield "no motion is predicted", "--speed_weight with --frame_ids 0", "use --frame_ids 0 -1 1"
-    if opt.speed_weight and opt.pose_model_type == "posecnn":
+    if opt.speed_weight > 0 and opt.pose_model_type == "posecnn":
         yield ("PoseCNN's motion is in units of the mean depth", "--speed_weight with --pose_model_type posecnn",
                "use separate_resnet or shared")  # fmt: skip
 
