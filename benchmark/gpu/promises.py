@@ -94,7 +94,7 @@ PROMISES = (
             cuda_only=False),
     Promise("waits of the host for the device in a step", _waits, 1),
     Promise("operations of the eager float32 step, batch 12 at 640x192", _asked("operations"), 2600),
-    Promise("GB that it reads and writes", _asked("gigabytes"), 62.8),
+    Promise("GB that it reads and writes", _asked("gigabytes"), 62.0),
     Promise("share of the memory's bandwidth that the eager float32 step uses", _roofline("TF32"), 0.4, True),
     Promise("the same in bf16", _roofline("bf16"), 0.35, True),
     Promise("bf16, times as fast as float32", _faster("bf16", "TF32"), 1.2, True),

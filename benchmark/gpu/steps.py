@@ -11,10 +11,12 @@ import torch
 from benchmark.gpu.meter import Meter
 from benchmark.gpu.traffic import Traffic
 from cpu import SWITCH
+from datasets.jitter import apply_batch
 from datasets.on_device import complete
 from options import LiteMonoOptions
 from trainer import Trainer
 from training.data import make_dataset
+from training.run.precision import compile_options
 
 WARM_UP = 4  # steps in which cuDNN chooses its kernels, memory is taken and graphs are made
 STAGES = {"encoder": "depth encoder", "depth": "depth decoder", "pose_encoder": "pose encoder", "pose": "pose decoder"}
@@ -31,6 +33,7 @@ class MadeUpData:
 
     def __init__(self, opt, objective, device, rank):
         self.frames = (0, *objective.sources)
+        self.apply_jitter = torch.compile(apply_batch, **compile_options(device)) if opt.compile else apply_batch
         self.wanted = make_dataset(opt, ["2011_09_26/drive 1 l"], objective, True, True).wanted
         draw, size = torch.Generator().manual_seed(rank), (opt.batch_size, 3, opt.height, opt.width)
         batch = {("color", frame, 0): torch.randint(256, size, dtype=torch.uint8, generator=draw)
@@ -47,7 +50,7 @@ class MadeUpData:
 
     def complete(self, batch):
         """Do on the device what items leave to it."""
-        return complete(batch, self.wanted)
+        return complete(batch, self.wanted, self.apply_jitter)
 
     def names(self, batch):
         """Return the split lines of a batch's items; noise has none."""
