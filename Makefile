@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 
 env: $(READY)
 
-$(READY): requirements.txt requirements-dev.txt requirements-export.txt requirements-robustness.txt
+$(READY): $(wildcard requirements*.txt)
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-dev.txt
 	$(PY) -c "import cv2" 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
