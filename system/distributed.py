@@ -66,13 +66,12 @@ class Processes(NamedTuple):
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
 
-    def parallel(self, network, device, static=False):
+    def parallel(self, network, device):
         """Return the network with gradients averaged over all processes; buffers stay each process's own.
 
         Args:
-            network: a module; its gradients become views of the buffers that are sent.
+            network: a module.
             device: where it is.
-            static: whether every step uses the same parameters in the same way, once between two averages.
         """
         if self.count == 1:
             return network
@@ -83,7 +82,7 @@ class Processes(NamedTuple):
         known = inspect.signature(wrap).parameters
         buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # older torch
         ids = [self.local_rank] if device.type == "cuda" else None
-        return wrap(network, device_ids=ids, gradient_as_bucket_view=True, static_graph=static, **{buffers: False})
+        return wrap(network, device_ids=ids, **{buffers: False})
 
     def wait(self):
         """Wait until every process is here."""
