@@ -22,9 +22,9 @@ def test_a_tiny_run_prints_a_table_and_writes_numbers_and_picture(tmp_path, caps
 
 
 def test_what_grows_with_the_work_is_told():
-    settings = benchmark.Settings(False, 1, 1, 1, "lite-mono-tiny", True, False, ())
+    settings = benchmark.Settings(True, 1, 1, 1, "lite-mono-tiny", True, False, ())
     found = {(row.what, row.unit): row.median for row in parts.growth(settings)}
-    assert found["data set and cache table, 100000 lines", "MB"] < 100
+    assert found["data set and cache table, 10000 lines", "MB"] < 10
     assert found["scoring 100 images", "MB"] < found["scoring 10 images", "MB"] + 5
 
 

@@ -43,14 +43,6 @@ BROKEN = {  # how, and by what it is noticed
 FULL, SMALL = (12, 192, 640), (2, 32, 64, "--model", "lite-mono-tiny")
 
 
-@pytest.fixture(scope="module")
-def counts():
-    """{variant or way to break: what its step asks for}, all counted in one process."""
-    steps = {name: (None, [*SMALL, *flags]) for name, flags in VARIANTS.items()}
-    steps |= {"full": (None, FULL)} | {name: (name, FULL) for name in BROKEN}
-    return on_paper("-", given=json.dumps(steps))
-
-
 def on_paper(*words, given=None):
     ended = subprocess.run([sys.executable, "-m", "tests.gpu_on_paper", *map(str, words)], cwd=ROOT, timeout=500,
                            capture_output=True, text=True, input=given)  # fmt: skip
@@ -70,18 +62,15 @@ def beyond(found):
     return {name for name, within in kept.items() if not within}
 
 
-def test_the_default_step_stays_within_its_budget(counts):
-    assert not beyond(counts["full"]), counts["full"]
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_the_host_waits_once_a_step_and_nothing_blocks(counts, name):
-    assert not beyond(counts[name]) & {"waits", "copies", "float64"}, counts[name]
-
-
-@pytest.mark.parametrize("name, what", BROKEN.items(), ids=BROKEN)
-def test_a_budget_that_is_broken_is_noticed(counts, name, what):
-    assert what in beyond(counts[name]), counts[name]
+def test_budgets_are_kept_and_each_that_is_broken_is_noticed():
+    steps = {name: (None, [*SMALL, *flags]) for name, flags in VARIANTS.items()}
+    steps |= {"full": (None, FULL)} | {name: (name, FULL) for name in BROKEN}
+    found = on_paper("-", given=json.dumps(steps))  # all in one process
+    assert not beyond(found["full"]), found["full"]
+    variants = {name: beyond(found[name]) & {"waits", "copies", "float64"} for name in VARIANTS}
+    assert not any(variants.values()), variants
+    missed = {name: found[name] for name, what in BROKEN.items() if what not in beyond(found[name])}
+    assert not missed, missed
 
 
 def test_augmentation_and_loss_compile_to_few_kernels():

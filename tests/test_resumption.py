@@ -188,12 +188,17 @@ def test_moments_that_do_not_fit_are_refused_and_nothing_changes(change):
     assert not optimiser.state
 
 
-@pytest.mark.parametrize("key, value", [("exp_avg", float("nan")), ("exp_avg_sq", float("inf")), ("exp_avg_sq", -1.0),
-                                        ("step", float("nan")), ("step", -5.0)])  # fmt: skip
-def test_moments_that_are_not_finite_are_an_error(key, value):
+NOT_FINITE, NEGATIVE = "moments are not finite", "moments are negative where they cannot be"
+
+
+@pytest.mark.parametrize("key, value, words", [
+    ("exp_avg", float("nan"), NOT_FINITE), ("exp_avg_sq", float("inf"), NOT_FINITE), ("step", float("nan"), NOT_FINITE),
+    ("exp_avg_sq", -1.0, NEGATIVE), ("step", -5.0, NEGATIVE),
+])  # fmt: skip
+def test_moments_that_cannot_be_are_an_error(key, value, words):
     stored, optimiser = copy.deepcopy(stepped()[1].state_dict()), fresh(fused=True)
     stored["state"][1][key].fill_(value)
-    with pytest.raises(UserError, match=f"not finite.*adam.pth: {key} of parameter 1"):
+    with pytest.raises(UserError, match=f"{words}.*adam.pth: {key} of parameter 1"):
         load_moments(optimiser, stored, "adam.pth")
     assert not optimiser.state
 
