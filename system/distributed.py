@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -75,9 +76,6 @@ class Processes(NamedTuple):
         """
         if self.count == 1:
             return network
-        for parameter in network.parameters():
-            if parameter.dim() == 4 and 1 in parameter.shape:
-                parameter.register_hook(_LikeParameter(parameter.stride()))
         wrap = torch.nn.parallel.DistributedDataParallel
         known = inspect.signature(wrap).parameters
         buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # older torch
@@ -88,23 +86,6 @@ class Processes(NamedTuple):
         """Wait until every process is here."""
         if self.count > 1:
             dist.barrier()
-
-
-class _LikeParameter:
-    """A hook that gives a gradient its parameter's strides where they differ in dimensions of one entry alone.
-
-    A depthwise convolution's weight, (C, 1, 3, 3), has one place in memory and several ways to write its strides;
-    gradients come with another one than the weights and would be taken for laid out otherwise.
-    """
-
-    def __init__(self, strides):
-        self.strides = strides
-
-    def __call__(self, grad):
-        pairs = zip(grad.shape, grad.stride(), self.strides, strict=True)
-        if grad.stride() == self.strides or any(size > 1 and mine != own for size, mine, own in pairs):
-            return None
-        return grad.as_strided(grad.shape, self.strides)
 
 
 def start(use_cuda, backend=None):
@@ -128,6 +109,8 @@ def start(use_cuda, backend=None):
         torch.cuda.set_device(local_rank)
     if int(os.environ.get("RANK", 0)):  # one voice is enough; warnings come from everybody
         logging.getLogger().setLevel(logging.WARNING)
+    # Depthwise weights, (C, 1, 3, 3), have several ways to write the strides of the same memory.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     if "TORCHELASTIC_RUN_ID" in os.environ:
         threading.Thread(target=_follow_torchrun, daemon=True).start()
     if not dist.is_initialized():

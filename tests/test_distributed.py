@@ -110,19 +110,6 @@ def test_batchnorm_statistics_cannot_be_shared_between_cpus(monkeypatch):
         Trainer(LiteMonoOptions().parse(["--no_cuda", "--sync_bn", "--weights_init", "scratch"]))
 
 
-def test_a_gradient_takes_its_parameters_strides_where_memory_is_the_same():
-    from system.distributed import _LikeParameter
-
-    weight = torch.empty(6, 1, 3, 3)
-    grad = torch.arange(54.0).as_strided((6, 1, 3, 3), (9, 1, 3, 1))
-    assert grad.stride() != weight.stride()
-    alike = _LikeParameter(weight.stride())(grad)
-    assert alike.stride() == weight.stride() and torch.equal(alike, grad) and alike.data_ptr() == grad.data_ptr()
-    assert _LikeParameter(weight.stride())(torch.zeros(6, 1, 3, 3)) is None
-    other = torch.zeros(6, 2, 3, 3).contiguous(memory_format=torch.channels_last)
-    assert _LikeParameter(torch.zeros(6, 2, 3, 3).stride())(other) is None  # laid out otherwise for good
-
-
 def test_each_process_tells_nccl_its_gpu_and_one_too_many_is_refused(monkeypatch):
     from system import distributed
     from system.errors import UserError
