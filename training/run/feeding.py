@@ -25,7 +25,7 @@ class CopyAhead:
                 if held is not None:
                     yield self._received(*held)
                 held = following
-        except Exception:
+        except Exception:  # whatever it is, raised again below
             if held is not None:
                 yield self._received(*held)
             raise
