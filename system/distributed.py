@@ -1,7 +1,9 @@
 """The processes of a run: one, or as many as torchrun started (NCCL between GPUs, gloo between CPUs)."""
 
+import atexit
 import contextlib
 import datetime
+import gc
 import inspect
 import logging
 import os
@@ -14,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # early: its functions keep the group that exists when it is imported
 
 from system.command_line import EXIT_USER_ERROR, STARTED_BY
 from system.errors import UserError
@@ -115,6 +118,9 @@ def start(use_cuda, backend=None):
         threading.Thread(target=_follow_torchrun, daemon=True).start()
     if not dist.is_initialized():
         device = {"device_id": torch.device("cuda", local_rank)} if use_cuda and backend != "gloo" else {}
+        # The group's threads end with the last thing that holds it, which must be before the interpreter does: a
+        # thread that lets go of a tensor later aborts the process. What holds it still is at most part of a circle.
+        atexit.register(gc.collect)
         with _killable():
             dist.init_process_group(backend or ("nccl" if use_cuda else "gloo"), timeout=TIMEOUT, **device)
     return Processes(dist.get_rank(), local_rank, count)

@@ -9,8 +9,8 @@ from torch import nn
 import train
 import trainer
 from checkpointing.folders import load_depth_network
+from tests.ranks import start
 from tests.short_runs import arguments, assert_same_end, differences, newest_state
-from tests.test_distributed import start
 from training.averaged_weights import AveragedWeights
 
 LONG = ("--num_epochs", 2, "--drop_path", 0.3, "--lr", 1e-3, 1e-5, 3, 1e-3, 1e-5, 3)
@@ -91,7 +91,7 @@ def test_an_average_needs_one_in_the_state(undisturbed, short_run, tmp_path, cap
 
 def test_two_processes_keep_one_average(synthetic_drive, tmp_path):
     words = arguments(synthetic_drive, tmp_path, "--batch_size", 3, "--ema", 0.9)
-    assert [code for code, *_ in start(2, *words)] == [0, 0]
+    assert [code for code, *_ in start(2, "tests/two_processes.py", *words)] == [0, 0]
     state = newest_state(tmp_path / "run")
     average = torch.load(tmp_path / "run" / "models" / "weights_ema" / "depth.pth", weights_only=True)
     for name, value in average.items():

@@ -11,8 +11,8 @@ import pytest
 
 import train
 from tests.conftest import ROOT
+from tests.ranks import free_port
 from tests.short_runs import arguments, assert_same_end, newest_state
-from tests.test_distributed import free_port
 from tests.test_ending import Run
 
 STEPS = ("--num_epochs", 2, "--save_steps", 1)

@@ -1,7 +1,6 @@
 """Two gloo processes: gradients of one process with the whole batch, equal weights, one set of files, clear ends."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -9,38 +8,16 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
+from tests.ranks import free_port, start
 from tests.short_runs import arguments, assert_same_end, differences, files_below, newest_state
 
 STEPS = ("--batch_size", 3, "--num_epochs", 2, "--save_steps", 2)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start(count, *words, **environment):
-    """Run tests/two_processes.py in `count` processes, as torchrun would; return [(exit code, stdout, stderr)]."""
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    shared |= {"WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
-    started = []
-    for rank in range(count):
-        own = {**os.environ, **shared, **environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        command = [sys.executable, "-m", "tests.two_processes", *map(str, words)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        started.append(subprocess.Popen(command, cwd=ROOT, env=own, text=True, **pipes))
-    try:
-        ends = [process.communicate(timeout=300) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    return [(process.returncode, *end) for process, end in zip(started, ends, strict=True)]
+TWO = "tests/two_processes.py"
 
 
 def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(tmp_path):
     for count in (1, 2):
-        assert [code for code, *_ in start(count, "gradients", tmp_path)] == [0] * count
+        assert [code for code, *_ in start(count, TWO, "gradients", tmp_path)] == [0] * count
     whole, first, second = (torch.load(tmp_path / f"of_{name}.pt", weights_only=True)
                             for name in ("1_rank_0", "2_rank_0", "2_rank_1"))  # fmt: skip
     largest = max(gradient.abs().max().item() for gradient in whole.values())
@@ -52,7 +29,7 @@ def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(tmp_path):
 @pytest.fixture(scope="module")
 def undisturbed(synthetic_drive, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    return folder / "run", start(2, *arguments(synthetic_drive, folder, *STEPS), PARAMETERS=str(folder))
+    return folder / "run", start(2, TWO, *arguments(synthetic_drive, folder, *STEPS), PARAMETERS=str(folder))
 
 
 def test_both_end_well_and_leave_one_set_of_files(undisturbed):
@@ -77,12 +54,12 @@ def test_both_end_with_equal_weights(undisturbed):
 def test_a_vanished_process_ends_the_other_with_one_line_and_the_run_resumes(undisturbed, synthetic_drive, tmp_path):
     run, ends = undisturbed
     argv = arguments(synthetic_drive, tmp_path, *STEPS)
-    (code, _, error), (lost, *_) = start(2, *argv, EXIT_AT="5")
+    (code, _, error), (lost, *_) = start(2, TWO, *argv, EXIT_AT="5")
     assert (code, lost) == (2, 1)
     lines = [line for line in error.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "another process of this run is gone" in lines[0] and "Traceback" not in error
     assert newest_state(tmp_path / "run")["progress"] == [1, 1, 4]
-    assert [code for code, *_ in start(2, *argv, "--resume")] == [0, 0]
+    assert [code for code, *_ in start(2, TWO, *argv, "--resume")] == [0, 0]
     assert_same_end(run, tmp_path / "run")
     import train
 

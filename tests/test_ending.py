@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT
+from tests.ranks import free_port
 from tests.short_runs import arguments, newest_state
-from tests.test_distributed import free_port
 
 PATIENCE = 10.0  # seconds from what goes wrong to the end of the last process, on a machine that is not overloaded
 START = 120.0  # until a run is under way

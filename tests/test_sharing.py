@@ -11,33 +11,16 @@ from evaluation.sharing import Share
 from system.distributed import Processes
 from tests import tiny_kitti
 from tests.conftest import ROOT
+from tests.ranks import free_port, start
 from tests.seeded_folders import write_drive, write_test_list, write_weights
-from tests.test_distributed import free_port
 
-VANISHING = """
+COMMAND, VANISHING = "evaluate_depth.py", """
 import os, sys
 import evaluate_depth, evaluation.evaluate
 if os.environ["RANK"] == "1":
     evaluation.evaluate.network_disparities = lambda *arguments: os._exit(1)
 sys.exit(evaluate_depth.main(sys.argv[1:]))
 """
-
-
-def start(count, *words, code=None):
-    """Run evaluate_depth.py in `count` processes; return [(exit code, stdout, stderr)]."""
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
-    command = [sys.executable, *(["-c", code] if code else ["evaluate_depth.py"]), *map(str, words)]
-    started = []
-    for rank in range(count):
-        own = {**os.environ, **shared, "OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        started.append(subprocess.Popen(command, cwd=ROOT, env=own, text=True, **pipes))
-    try:
-        ends = [process.communicate(timeout=120) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    return [(process.returncode, *end) for process, end in zip(started, ends, strict=True)]
 
 
 @pytest.fixture
@@ -76,7 +59,7 @@ def test_torchrun_prints_and_writes_what_one_process_does_to_the_last_bit(tree, 
 def test_a_mistake_in_one_process_ends_both_with_one_line(tree, tmp_path):
     image = tmp_path / "kitti" / tiny_kitti.TEST / "image_02/data/0000000004.jpg"  # of the second batch
     image.write_bytes(image.read_bytes()[:300])
-    ends = start(2, *tree, *outputs(tmp_path / "two"))
+    ends = start(2, COMMAND, *tree, *outputs(tmp_path / "two"))
     assert [code for code, *_ in ends] == [2, 2]
     [line] = error_lines(ends)
     assert line.startswith("error: a damaged image") and not (tmp_path / "two").exists()
@@ -84,14 +67,16 @@ def test_a_mistake_in_one_process_ends_both_with_one_line(tree, tmp_path):
 
 def test_a_mistake_that_both_see_is_told_once(tree, tmp_path):
     for flags, words in ((["--batch_size", 0], "batch_size"), (["--data_path", tmp_path], "5 of 5 images")):
-        ends = start(2, *tree, *flags)
+        ends = start(2, COMMAND, *tree, *flags)
         assert [code for code, *_ in ends] == [2, 2]
         [line] = error_lines(ends)
         assert words in line
 
 
 def test_a_vanished_process_ends_the_other_with_one_line(tree, tmp_path):
-    ends = start(2, *tree, *outputs(tmp_path / "two"), code=VANISHING)
+    vanishing = tmp_path / "vanishing.py"
+    vanishing.write_text(VANISHING)
+    ends = start(2, vanishing, *tree, *outputs(tmp_path / "two"))
     assert [code for code, *_ in ends] == [2, 1]
     [line] = error_lines(ends[:1])
     assert line.startswith("error: another process of this evaluation is gone; ") and not (tmp_path / "two").exists()
