@@ -112,7 +112,8 @@ class Trainer:
                 log.warning("--compile on a CPU: the first step takes minutes, on all cores")
             network.compile(**compile_options(self.device))
             losses = torch.compile(compute_losses, **compile_options(self.device))
-        return self.processes.parallel(network, self.device), losses
+        static = self.opt.grad_accum == 1 and not self.opt.compile
+        return self.processes.parallel(network, self.device, static), losses
 
     # --- one step --------------------------------------------------------------------------------------------------
 

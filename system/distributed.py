@@ -70,12 +70,13 @@ class Processes(NamedTuple):
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
 
-    def parallel(self, network, device):
+    def parallel(self, network, device, static=False):
         """Return the network with gradients averaged over all processes; buffers stay each process's own.
 
         Args:
-            network: a module.
+            network: a module; its gradients become views of the buffers that are sent.
             device: where it is.
+            static: whether every step uses the same parameters in the same way, once between two averages.
         """
         if self.count == 1:
             return network
@@ -83,7 +84,7 @@ class Processes(NamedTuple):
         known = inspect.signature(wrap).parameters
         buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # older torch
         ids = [self.local_rank] if device.type == "cuda" else None
-        return wrap(network, device_ids=ids, **{buffers: False})
+        return wrap(network, device_ids=ids, gradient_as_bucket_view=True, static_graph=static, **{buffers: False})
 
     def wait(self):
         """Wait until every process is here."""
@@ -112,7 +113,7 @@ def start(use_cuda, backend=None):
         torch.cuda.set_device(local_rank)
     if int(os.environ.get("RANK", 0)):  # one voice is enough; warnings come from everybody
         logging.getLogger().setLevel(logging.WARNING)
-    # Depthwise weights, (C, 1, 3, 3), have several ways to write the strides of the same memory.
+    # Depthwise weights, (C, 1, 3, 3), have several ways to write the strides of the same memory: a copy of some kB.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     if "TORCHELASTIC_RUN_ID" in os.environ:
         threading.Thread(target=_follow_torchrun, daemon=True).start()

@@ -87,6 +87,26 @@ def test_batchnorm_statistics_cannot_be_shared_between_cpus(monkeypatch):
         Trainer(LiteMonoOptions().parse(["--no_cuda", "--sync_bn", "--weights_init", "scratch"]))
 
 
+@pytest.mark.parametrize("flags, static", [((), True), (("--grad_accum", 2), False), (("--compile",), False)])
+def test_gradients_are_views_of_what_is_sent_and_the_graph_is_static_where_it_is(flags, static, monkeypatch):
+    """Between GPUs, with stand-ins for torch's side."""
+    from system import distributed
+    from tests.short_runs import LIGHT, options
+    from trainer import Trainer
+
+    asked = {}
+
+    def wrap(network, device_ids=None, broadcast_buffers=True, **how):
+        asked.update(how, device_ids=device_ids, broadcast_buffers=broadcast_buffers)
+        return network
+
+    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", wrap)
+    monkeypatch.setattr(distributed, "start", lambda use_cuda: distributed.Processes(0, 0, 2))
+    Trainer(options("--no_cuda", *LIGHT, *flags))
+    assert asked == {"gradient_as_bucket_view": True, "static_graph": static, "device_ids": None,
+                     "broadcast_buffers": False}  # fmt: skip
+
+
 def test_each_process_tells_nccl_its_gpu_and_one_too_many_is_refused(monkeypatch):
     from system import distributed
     from system.errors import UserError
