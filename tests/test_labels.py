@@ -252,13 +252,19 @@ def spoil(labels, how):
     ("zero", "the labels are zero everywhere"), ("nan", "a label that is not finite"),
     ("missing", "none of the training images has a label"), ("text", "a damaged label"),
 ])  # fmt: skip
-def test_bad_labels_are_one_line_before_training_begins(short_run, labels, how, says):
+def test_bad_labels_are_one_line_before_training_begins(short_run, labels, tmp_path, capsys, how, says):
     spoil(labels, how)
+    assert train.main(short_run("--pseudo_depth", labels)) == 2
+    assert says in one_line(capsys) and not (tmp_path / "runs" / "run" / "models").exists()
+
+
+def test_bad_labels_end_the_process(short_run, labels):
+    spoil(labels, "text")
     command = [sys.executable, "train.py", *short_run("--pseudo_depth", labels)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 2
     errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and says in errors[0] and "Traceback" not in ended.stderr
+    assert len(errors) == 1 and "a damaged label" in errors[0] and "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("words, says", [

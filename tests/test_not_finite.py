@@ -35,14 +35,27 @@ def assert_not_finite(ended, run, what, step):
     assert report["step"] == step and report["what"] == what
 
 
-@pytest.mark.parametrize("plain", ["", "1"])
-def test_a_depth_range_that_overflows_is_the_one_line(synthetic_drive, tmp_path, plain):
-    ended = run_command(arguments(synthetic_drive, tmp_path, "--min_depth", 1e-320), **{SWITCH: plain})
+def run_here(argv, capsys):
+    """Run train.py's main; return (exit code, lines on stderr)."""
+    import train
+
+    capsys.readouterr()
+    return train.main(argv), capsys.readouterr().err.splitlines()
+
+
+def test_a_depth_range_that_overflows_is_the_one_line(synthetic_drive, tmp_path):
+    ended = run_command(arguments(synthetic_drive, tmp_path, "--min_depth", 1e-320), **{SWITCH: ""})
     assert_not_finite(ended, tmp_path / "run", "disparity or motion", 0)
 
 
-def test_weights_that_explode_are_noticed_by_validation(synthetic_drive, tmp_path):
-    ended = run_command(arguments(synthetic_drive, tmp_path, "--weight_decay", 1e300, "--max_steps", 1))
+def test_it_is_the_one_line_without_the_fast_ways_for_cpus_too(synthetic_drive, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv(SWITCH, "1")
+    ended = run_here(arguments(synthetic_drive, tmp_path, "--min_depth", 1e-320), capsys)
+    assert_not_finite(ended, tmp_path / "run", "disparity or motion", 0)
+
+
+def test_weights_that_explode_are_noticed_by_validation(synthetic_drive, tmp_path, capsys):
+    ended = run_here(arguments(synthetic_drive, tmp_path, "--weight_decay", 1e300, "--max_steps", 1), capsys)
     assert_not_finite(ended, tmp_path / "run", "disparity or motion", 1)
 
 
@@ -57,13 +70,14 @@ def trained(synthetic_drive, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["encoder", "depth", "pose"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_given_weights_that_are_no_numbers_are_the_one_line(trained, synthetic_drive, tmp_path, name, value):
+def test_given_weights_that_are_no_numbers_are_the_one_line(trained, synthetic_drive, tmp_path, capsys, name, value):
     folder = tmp_path / "weights"
     shutil.copytree(trained, folder)
     state = torch.load(folder / f"{name}.pth", weights_only=True)
     next(each for each in state.values() if isinstance(each, torch.Tensor) and each.dim() == 4)[:] = value
     torch.save(state, folder / f"{name}.pth")
-    code, lines = run_command(arguments(synthetic_drive, tmp_path, "--load_weights_folder", folder, "--max_steps", 1))
+    code, lines = run_here(arguments(synthetic_drive, tmp_path, "--load_weights_folder", folder, "--max_steps", 1),
+                           capsys)  # fmt: skip
     assert code == 2 and len(lines) == 1, lines
     assert lines[0].startswith(f"error: the weights are not finite; {folder / name}.pth: "), lines
     assert_reported(lines[0], tmp_path / "run", f"{folder / name}.pth", state_entry(folder / f"{name}.pth"))
@@ -82,12 +96,8 @@ def assert_reported(line, run, file, entry):
 
 
 def refused(argv, capsys):
-    import train
-
-    capsys.readouterr()
-    assert train.main(argv) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1, lines
+    code, lines = run_here(argv, capsys)
+    assert code == 2 and len(lines) == 1, lines
     return lines[0]
 
 

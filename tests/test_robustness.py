@@ -285,9 +285,18 @@ def test_the_missing_package_is_one_line(weights, tree, tmp_path, capsys, monkey
     (("--load_weights_folder", "nowhere"), "nowhere"),
     (("--num_workers", "-1"), "-1"),
 ])  # fmt: skip
-def test_mistakes_are_one_line(more, named):
-    words = [sys.executable, "evaluate_robustness.py", "--load_weights_folder", "nowhere", *more]
+def test_mistakes_are_one_line(more, named, capsys):
+    assert evaluate_robustness.main(["--load_weights_folder", "nowhere", *more]) == 2
+    assert_one_line(capsys.readouterr().err, named)
+
+
+def test_a_mistake_ends_the_process():
+    words = [sys.executable, "evaluate_robustness.py", "--load_weights_folder", "nowhere"]
     ended = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=120)
-    lines = ended.stderr.splitlines()
-    assert ended.returncode == 2 and len(lines) == 1, ended.stderr
-    assert lines[0].startswith("error: ") and named in lines[0]
+    assert ended.returncode == 2
+    assert_one_line(ended.stderr, "nowhere")
+
+
+def assert_one_line(said, named):
+    lines = said.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and named in lines[0], said

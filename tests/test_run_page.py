@@ -121,7 +121,7 @@ def test_a_report_that_could_not_be_written_is_told_before_training(short_run, t
     assert "another kind" in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
 
-def test_mistakes_are_one_line(tmp_path, runs):
+def test_mistakes_are_one_line(tmp_path, runs, monkeypatch, capsys):
     empty = tmp_path / "empty"
     (empty / "train").mkdir(parents=True)
     nothing = tmp_path / "nothing"
@@ -132,8 +132,11 @@ def test_mistakes_are_one_line(tmp_path, runs):
     cases = [([tmp_path / "none"], "no such run"), ([empty], "without TensorBoard files"), ([nothing], "no numbers"),
              ([broken], "not a JSON file"), ([runs[0], "--out", tmp_path], "a folder stands"),
              ([runs[0]] * 9, "too many runs")]  # fmt: skip
+    monkeypatch.chdir(tmp_path)  # where a page would be written
     for words, what in cases:
-        command = [sys.executable, ROOT / "report_run.py", *words]
-        ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path, timeout=120)
-        assert ended.returncode == 2 and ended.stderr.count("\n") == 1, ended.stderr
-        assert what in ended.stderr and not list(tmp_path.glob("*.html"))
+        assert report_run.main([str(word) for word in words]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and what in said and not list(tmp_path.glob("*.html")), said
+    command = [sys.executable, ROOT / "report_run.py", tmp_path / "none"]
+    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1 and "no such run" in ended.stderr, ended.stderr
