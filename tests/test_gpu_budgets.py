@@ -14,22 +14,15 @@ pytestmark = pytest.mark.skipif(gpu_on_paper.missing() is not None, reason=f"{gp
 OPERATIONS, GIGABYTES = 2360, 62.0  # of the default step in float32, batch 12 at 640x192
 FUSED_KERNELS, FUSED_GIGABYTES = 200, 12.0  # of the compiled step without its networks
 
+# Each option is in one of them: a wait, a copy or float64 would show beside whatever others. The default is FULL.
 VARIANTS = {
-    "default": (),
-    "bf16": ("--amp", "bf16"),
-    "fp16": ("--amp", "fp16"),
-    "posecnn": ("--pose_model_type", "posecnn"),
-    "shared": ("--pose_model_type", "shared"),
-    "all": ("--pose_model_input", "all"),
-    "stereo": ("--use_stereo",),
-    "stereo only": ("--use_stereo", "--frame_ids", "0"),
-    "mask": ("--predictive_mask", "--disable_automasking"),
-    "v1_multiscale": ("--v1_multiscale",),
-    "average": ("--avg_reprojection",),
-    "accumulated": ("--grad_accum", "2"),
-    "one scale": ("--scales", "0"),
-    "jitter per image": ("--jitter_per_image",),
-}
+    "bf16, posecnn, average": ("--amp", "bf16", "--pose_model_type", "posecnn", "--avg_reprojection"),
+    "fp16, accumulated, jitter per image": ("--amp", "fp16", "--grad_accum", "2", "--jitter_per_image"),
+    "all, v1_multiscale": ("--pose_model_input", "all", "--v1_multiscale"),
+    "shared, stereo, mask": ("--pose_model_type", "shared", "--use_stereo", "--predictive_mask",
+                             "--disable_automasking"),
+    "stereo only, one scale": ("--use_stereo", "--frame_ids", "0", "--scales", "0"),
+}  # fmt: skip
 
 
 BROKEN = {  # how, and by what it is noticed
