@@ -1,9 +1,9 @@
 """Pillow's Lanczos resizing as blocks of small matrix products: the same numbers to the bit, in half the time.
 
-Pillow weighs 8-bit pixels with coefficients rounded to 2^-22, first along rows, then along columns, and rounds each
-result to 8 bits. Here every coefficient is split into two halves of 11 bits, so that both halves' sums are exact in
-float32, and both are matrix products: an output pixel depends on few input pixels, hence one narrow product per block
-of neighbouring outputs. Intermediate images are float32 planes that hold whole numbers.
+Pillow weighs 8-bit pixels with coefficients rounded to 2^-22, along rows and along columns, in the order of
+`columns_first`, and rounds each result to 8 bits. Here every coefficient is split into two halves of 11 bits, so that
+both halves' sums are exact in float32, and both are matrix products: an output pixel depends on few input pixels, hence
+one narrow product per block of neighbouring outputs. Intermediate images are float32 planes that hold whole numbers.
 """
 
 import functools
@@ -11,10 +11,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import PIL
 
 BITS = 22  # of Pillow's fixed-point coefficients
 HALF = 1 << (BITS // 2)
 LOBES = 3  # of the Lanczos window
+ONE_ORDER = int(PIL.__version__.split(".")[0]) < 13  # Pillow up to 12 goes along rows first, whatever the sizes
 BLOCK = 14  # outputs per matrix product
 PRODUCT = 1 << 18  # multiplications per matrix product: few enough that no BLAS starts threads for them
 
@@ -41,14 +43,25 @@ def resize(planes, height, width):
         (C, height, width) float32 whole numbers, 0 to 255, what Pillow's `resize` with LANCZOS gives.
     """
     result = np.empty((len(planes), height, width), np.float32)
+    steps = [(_along_rows, width), (_along_columns, height)]
+    if columns_first(planes.shape[1:], (height, width)):
+        steps.reverse()
     for plane, out in zip(planes, result, strict=True):
-        if width != plane.shape[1]:
-            plane = _along_rows(plane, width)
-        out[:] = _along_columns(plane, height) if height != plane.shape[0] else plane
+        for step, size in steps:
+            plane = step(plane, size)
+        out[:] = plane
     return result
 
 
+def columns_first(size, new_size):
+    """Return whether the Pillow installed weighs along columns first, by (height, width) before and after."""
+    (height, width), (new_height, new_width) = size, new_size
+    return not ONE_ORDER and height - new_height > max(0, 2 * (width - new_width))
+
+
 def _along_rows(plane, width):
+    if width == plane.shape[1]:
+        return plane
     high, low = np.empty((2, plane.shape[0], width), np.float32)
     todo, most = blocks(plane.shape[1], width)
     for rows in _chunks(plane.shape[0], most):
@@ -60,6 +73,8 @@ def _along_rows(plane, width):
 
 
 def _along_columns(plane, height):
+    if height == plane.shape[0]:
+        return plane
     high, low = np.empty((2, height, plane.shape[1]), np.float32)
     todo, most = blocks(plane.shape[0], height)
     for columns in _chunks(plane.shape[1], most):

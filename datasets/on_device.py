@@ -74,13 +74,23 @@ def resize(images, height, width):
 
 def resize_by_products(images, height, width):
     """As `resize`, by matrix products. Factors below 1 have 11 bits, so that even TF32 takes them as they are."""
-    if width != images.shape[-1]:
-        high, low = _matrices(images.shape[-1], width, images.device)
-        images = _rounded(images @ high.T, images @ low.T)
-    if height != images.shape[-2]:
-        high, low = _matrices(images.shape[-2], height, images.device)
-        images = _rounded(high @ images, low @ images)
-    return images
+    if lanczos.columns_first(images.shape[-2:], (height, width)):
+        return _along_rows(_along_columns(images, height), width)
+    return _along_columns(_along_rows(images, width), height)
+
+
+def _along_rows(images, width):
+    if width == images.shape[-1]:
+        return images
+    high, low = _matrices(images.shape[-1], width, images.device)
+    return _rounded(images @ high.T, images @ low.T)
+
+
+def _along_columns(images, height):
+    if height == images.shape[-2]:
+        return images
+    high, low = _matrices(images.shape[-2], height, images.device)
+    return _rounded(high @ images, low @ images)
 
 
 def _rounded(high, low):

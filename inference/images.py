@@ -107,8 +107,6 @@ def network_values(image, height, width):
 
 def frame_values(frame, height, width):
     """As `network_values` of a video's frame, (H, W, 3) uint8: the same numbers in half the processor's time."""
-    if frame.shape[0] > height and frame.shape[1] < width:  # versions of Pillow differ in what comes first
-        return network_values(Image.fromarray(frame), height, width)
     planes = np.stack(cv2.split(frame)).astype(np.float32)
     return lanczos.resize(planes, height, width)[None] / np.float32(255)
 

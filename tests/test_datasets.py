@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as tv
 
-from datasets import KITTIDepthDataset, KITTIOdomDataset, KITTIRAWDataset, images, jitter
+from datasets import KITTIDepthDataset, KITTIOdomDataset, KITTIRAWDataset, images, jitter, lanczos
 from datasets.mono_dataset import stereo_transform
+from datasets.on_device import resize_by_products
 from system.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -374,6 +375,23 @@ def test_resizing_equals_pillow_to_the_bit(size, new_size, kind):
     resized = images.planes(pixels, *new_size)
     assert resized.dtype == np.float32
     np.testing.assert_array_equal(resized.transpose(1, 2, 0), np.asarray(expected))
+
+
+@pytest.mark.parametrize("span", [90, 400])
+def test_resizing_equals_pillow_for_sizes_of_all_shapes(span):
+    random = np.random.default_rng(span)
+    orders = set()
+    for _ in range(60):
+        size, new_size = (tuple(map(int, random.integers(1, span, 2))) for _ in range(2))
+        pixels = random.integers(0, 2, (*size, 3), np.uint8) * np.uint8(255)
+        expected = np.asarray(Image.fromarray(pixels).resize(new_size[::-1], Image.Resampling.LANCZOS))
+        resized = images.planes(pixels, *new_size).transpose(1, 2, 0)
+        np.testing.assert_array_equal(resized, expected, f"{size} to {new_size}")
+        planes = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32))[None]
+        on_device = resize_by_products(planes, *new_size)[0].permute(1, 2, 0)
+        np.testing.assert_array_equal(on_device.numpy(), expected, f"{size} to {new_size}, on the device")
+        orders.add(lanczos.columns_first(size, new_size))
+    assert orders == ({False} if lanczos.ONE_ORDER else {False, True})
 
 
 def test_jpeg_decoders_agree(raw, kitti_sample):

@@ -143,7 +143,7 @@ def test_the_range_follows_a_change_exponentially_and_limits_hold_it():
     assert SteadyRange((2, 4)).follow(np.full((4, 4), 9.0), 0) == (0.25, 0.5)
 
 
-@pytest.mark.parametrize("size", [(375, 1242), (96, 64), (64, 200)])
+@pytest.mark.parametrize("size", [(375, 1242), (96, 64), (64, 200), (400, 90)])
 def test_a_frame_comes_to_the_network_as_an_image_does(size):
     frame = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     wanted = network_values(Image.fromarray(frame), 64, 96)
