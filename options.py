@@ -23,21 +23,6 @@ MOST_WORKERS = 256
 DATASETS = ("kitti", "kitti_odom", "kitti_depth", "frames")
 
 
-# What a resumed run may change: where things lie, how fast they are read, what is written how often, when it ends, and
-# what its state holds anyway. Every other option has to be the same for the run to be the one that was interrupted.
-FREE_ON_RESUME = (
-    "data_path", "pseudo_depth", "split", "num_workers", "cache", "no_cuda", "compile", "cuda_graph", "deterministic",
-    "mypretrain", "load_weights_folder", "models_to_load", "weights_init", "dilations", "recipe", "print_recipe",
-    "scheduler_step_size", "num_epochs", "max_steps", "log_dir", "model_name", "log_frequency", "save_frequency",
-    "save_start", "save_steps", "keep_states", "resume", "val_steps", "best_metric", "on_bad_sample", "check_data",
-    "check_decode", "profile", "device", "eval_mono", "eval_stereo", "alignment", "protocol", "submission",
-    "statistics", "make3d_interpolation",
-    "eval_split", "disable_median_scaling", "pred_depth_scale_factor", "metric", "ext_disp_to_eval",
-    "post_process", "save_pred_disps", "no_eval", "eval_out_dir", "csv", "json", "all",
-    "report", "plots",
-)  # fmt: skip
-
-
 # The published ways to train, by name: `--recipe NAME` sets these options, and each can still be given. They are the
 # authors' command lines: an encoder pre-trained on ImageNet (30 epochs, batch 12) or a random one (35 epochs, a five
 # times higher depth rate; the pose network starts from ImageNet all the same).

@@ -21,11 +21,16 @@ class Cost(NamedTuple):
 
 
 def network_cost(encoder, decoder, height, width):
-    """Return the `Cost` of networks in eval mode for one image (3, height, width)."""
+    """Return the `Cost` of networks for one image (3, height, width), as they predict: in eval mode for the while."""
     import torch
 
     image = torch.zeros(1, 3, height, width, device=next(encoder.parameters()).device)
-    multiply_adds = count_multiply_adds(lambda: decoder(encoder(image)))
+    modes = {network: network.training for network in (encoder, decoder)}
+    try:
+        multiply_adds = count_multiply_adds(lambda: decoder.eval()(encoder.eval()(image)))
+    finally:
+        for network, trains in modes.items():
+            network.train(trains)
     return Cost(count_parameters(encoder), count_parameters(decoder), multiply_adds)
 
 

@@ -21,22 +21,17 @@ from system import distributed as process_group
 from system.errors import UserError
 from system.files import write_text
 from system.progress import Progress
-from training.resumption import check_progress, restored
 from training.run import failures, session
 from training.run import states as states
 from training.run.folder import RunFolder
 from training.run.identity import check_identity, identity
-from training.run.interruption import Interrupted, Interruption
+from training.run.interruption import Interruption
 from training.run.loading import BadSamples, grouped
 from training.run.log import RunLog
-from training.run.precision import (
-    Precision,
-    choose_device,
-    random_states,
-    restore_random_states,
-    seed_everything,
-    set_up,
-)
+from training.run.not_finite import reporting_not_finite, stop_unless_finite
+from training.run.precision import Precision, choose_device, device_name, set_up
+from training.run.randomness import random_states, seed_everything
+from training.state_content import check_progress, restore_random
 from wandb_log import WandbLog
 
 log = logging.getLogger(__name__)
@@ -128,7 +123,7 @@ class Pretrainer:
             log.info("finished after %d steps: checkpoints in %s", self.learner.step, self.run.path)
 
     def _start_from_weights(self):
-        with failures.reporting_not_finite(self.run, self.processes):
+        with reporting_not_finite(self.run, self.processes):
             loaded = load_starting_weights(self.network, self.opt.finetune, self.data.names)
         log.info("starts from %s: %s", self.opt.finetune, loaded)
 
@@ -166,7 +161,7 @@ class Pretrainer:
         self.wandb = WandbLog(opt, self.run.path) if first and opt.enable_wandb else None
         if not first:
             return
-        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        device = device_name(self.device)
         held = {name: (name, len(part), digest(part.reader)) for name, part in self.data.parts().items()}
         self.run.record(opt, held, device, self.processes.count)
         self._tell_cost()
@@ -203,7 +198,7 @@ class Pretrainer:
             loss = self.learner.learn(batches)
         except NotFinite as problem:
             report = {"epoch": self.epoch, "step": self.learner.step, "learning_rate": self.learner.rate}
-            failures.stop_unless_finite(*problem.args, self.run.not_finite, lambda: report)
+            stop_unless_finite(*problem.args, self.run.not_finite, lambda: report)
         self.step_in_epoch += 1
         self.log.clock.count(sum(len(batch["target"]) for batch in batches) * self.processes.count, waited)
         if self.learner.step % LOG_STEPS == 0 or self.learner.step == 1:
@@ -295,12 +290,12 @@ class Pretrainer:
         check_identity(self._identity(), state["identity"], way_out="start a new run with --auto_resume false")
         progress = [*state["progress"], state["step"]]
         check_progress(progress, self.data.steps_per_epoch, self.opt.epochs, path, "--epochs")
-        with failures.reporting_not_finite(self.run, self.processes):
+        with reporting_not_finite(self.run, self.processes):
             self.learner.load_state_dict(state, path)
         self.epoch, self.step_in_epoch = state["progress"]
         self.best, self.history = state["best"], state["history"]
         self.bad_samples.count = state["bad_samples"]
-        restored(lambda each: restore_random_states(each, self.device), state["random"], self.processes.rank, path)
+        restore_random(state["random"], self.processes.rank, self.device, path)
         log.info("resumed from %s: epoch %d, step %d", path, self.epoch, self.learner.step)
 
     def _read_state(self):
@@ -311,11 +306,10 @@ class Pretrainer:
         return states.read(path)
 
     def _stop_if_asked(self):
-        if self.processes.any(self.interruption.signum is not None):
+        if self.interruption.is_asked_of_any(self.processes):
             self._save_state()
             self.log.close()
-            signum = next(each for each in self.processes.gather(self.interruption.signum) if each is not None)
-            raise Interrupted(signum, self.run.states)
+            self.interruption.stop(self.processes, self.run.states)
 
 
 def _sentence(result):

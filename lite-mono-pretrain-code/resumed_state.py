@@ -8,7 +8,7 @@ from checkpointing.files import is_plain, load_strictly
 from system.errors import NotFinite, UserError
 from training.moments import Misfit, load_moments
 from training.optimisation import checked_scaler
-from training.resumption import is_count, wrong
+from training.state_content import is_count, wrong
 
 ENTRIES = ("identity", "progress", "best", "history", "bad_samples", "random", "step", "overflows", "model",
            "optimiser", "scaler")  # fmt: skip

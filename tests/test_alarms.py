@@ -12,10 +12,10 @@ import trainer
 from datasets import KITTIRAWDataset
 from datasets.labels import relative_stem
 from tests.short_runs import arguments, files_below, newest_state, one_line, options
-from training import alarms
+from training import alarms, reporting
 from training.alarms import SETTLE_STEPS, Alarms, startup_notices
+from training.best import is_better
 from training.schedule import late_restart
-from training.validation import is_better
 
 HEALTHY = {"spread": 0.4, "motion": 0.02, "masked": 0.3}
 
@@ -86,7 +86,7 @@ def test_notices_at_the_start():
 
 def test_a_healthy_short_run_is_silent_but_for_the_missing_weights(synthetic_drive, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(alarms, "SETTLE_STEPS", 0)
-    monkeypatch.setattr(trainer, "WATCH_STEPS", 1)
+    monkeypatch.setattr(reporting, "WATCH_STEPS", 1)
     monkeypatch.setattr(Alarms, "check_loading", lambda *_: None)  # the machine may be busy with other things
     assert train.main(arguments(synthetic_drive, tmp_path, "--num_epochs", 2)) == 0
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
@@ -96,7 +96,7 @@ def test_a_healthy_short_run_is_silent_but_for_the_missing_weights(synthetic_dri
 @pytest.mark.parametrize("name", ["spread", "motion", "masked"])
 def test_a_sick_run_is_told_in_the_log_and_in_tensorboard(synthetic_drive, tmp_path, monkeypatch, caplog, name):
     monkeypatch.setattr(alarms, "SETTLE_STEPS", 0)
-    monkeypatch.setattr(trainer, "WATCH_STEPS", 1)
+    monkeypatch.setattr(reporting, "WATCH_STEPS", 1)
     begin = trainer.Trainer._begin
 
     def sicken(self):
@@ -185,7 +185,7 @@ def test_labels_that_do_not_agree_are_told(correlation, says):
 
 def test_labels_of_other_images_raise_an_alarm(synthetic_drive, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(alarms, "SETTLE_STEPS", 0)
-    monkeypatch.setattr(trainer, "WATCH_STEPS", 1)
+    monkeypatch.setattr(reporting, "WATCH_STEPS", 1)
     lines = (synthetic_drive / "splits" / "synthetic" / "train_files.txt").read_text().split("\n")
     data = KITTIRAWDataset(synthetic_drive, [line for line in lines if line], 32, 64, (0,), 1)
     rng = np.random.default_rng(0)

@@ -114,9 +114,9 @@ def test_an_error_comes_after_the_batches_before_it(device):
 def test_training_data_sends_ahead_on_cuda_alone(synthetic_drive, tmp_path, device):
     from system.distributed import Processes
     from tests.short_runs import arguments, options
-    from trainer import make_objective
     from training.data import TrainingData
     from training.model import DepthAndMotion
+    from training.objective import make_objective
 
     opt = options(*arguments(synthetic_drive, tmp_path))
     objective = make_objective(opt, DepthAndMotion(opt))

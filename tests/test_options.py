@@ -8,6 +8,7 @@ import pytest
 import options
 from options import RECIPES, LiteMonoOptions, command_line
 from system.errors import UserError, UserErrors
+from training.resumption import FREE_ON_RESUME
 
 DEFAULTS = {
     "log_dir": "./tmp",
@@ -216,5 +217,5 @@ def test_an_option_given_twice_is_told_and_the_last_counts(caplog):
 
 
 def test_options_that_a_resumed_run_may_change_exist():
-    assert set(options.FREE_ON_RESUME) <= vars(parse()).keys()
-    assert len(set(options.FREE_ON_RESUME)) == len(options.FREE_ON_RESUME)
+    assert set(FREE_ON_RESUME) <= vars(parse()).keys()
+    assert len(set(FREE_ON_RESUME)) == len(FREE_ON_RESUME)

@@ -9,7 +9,8 @@ from networks.lite_mono import DepthwiseConv
 from tests.short_runs import arguments, newest_state, options
 from tests.two_processes import batch
 from trainer import Trainer
-from training.run.precision import Precision, random_states, restore_random_states, seed_everything
+from training.run.precision import Precision
+from training.run.randomness import random_states, restore_random_states, seed_everything
 
 SIZE = (64, 256)
 FLAGS = ("--model", "lite-mono-tiny", "--height", SIZE[0], "--width", SIZE[1])

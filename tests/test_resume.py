@@ -15,11 +15,12 @@ import torch
 
 import train
 import trainer
-from options import FREE_ON_RESUME
 from system import files
 from system.errors import UserError
 from tests.conftest import ROOT
 from tests.short_runs import arguments, assert_same_end, differences, files_below, newest_state, one_line, options
+from training import resumption
+from training.resumption import FREE_ON_RESUME
 from training.run import states
 from training.run.identity import check_identity, identity
 
@@ -170,8 +171,8 @@ def test_a_cache_built_found_or_begun_by_a_killed_run_is_the_same_run(short_run,
 
 def test_a_changed_number_of_processes_is_refused(undisturbed, short_run, tmp_path, monkeypatch, capsys):
     shutil.copytree(undisturbed, tmp_path / "runs" / "run")
-    identity = trainer.Trainer._identity
-    monkeypatch.setattr(trainer.Trainer, "_identity", lambda self: identity(self) | {"processes": 2})
+    identity = resumption.Resumption._identity
+    monkeypatch.setattr(resumption.Resumption, "_identity", lambda *given: identity(*given) | {"processes": 2})
     assert train.main(short_run(*LONG, "--resume")) == 2
     assert "another processes; 2, was 1" in one_line(capsys)
 
@@ -262,7 +263,7 @@ def test_a_write_failing_anywhere_in_a_save_leaves_the_last_good_state(synthetic
     run.train()
     run.step, run.optimisation.optimisers = 2, {}  # many small saves
     good = newest_state(run.run.path)
-    saves = {"state": run._save_state, "weights": lambda: run._save_weights(run.run.weights(0), loss=1.0)}
+    saves = {"state": run._save_state, "weights": lambda: run.kept.save(0, loss=1.0)}
     weights = contents(run.run.weights(0))
     for what, save in saves.items():
         failures = 0

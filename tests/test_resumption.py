@@ -11,8 +11,8 @@ from system.errors import UserError
 from tests.short_runs import arguments, files_below, newest_state, one_line
 from training.moments import Misfit, load_moments
 from training.optimisation import Optimisation
-from training.resumption import check_progress
 from training.run import states
+from training.state_content import check_progress
 
 FLAGS = ("--num_epochs", 2)
 

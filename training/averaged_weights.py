@@ -6,7 +6,8 @@ import torch
 
 from checkpointing.files import load_strictly
 from system.errors import UserError
-from training.resumption import is_best
+from training.best import no_best
+from training.state_content import is_best
 
 NEWEST, BEST = "ema", "ema_best"  # of its weights folders: weights_ema and weights_ema_best
 
@@ -28,7 +29,7 @@ class AveragedWeights:
 
     def __init__(self, network, decay):
         self.decay, self.steps = decay, 0
-        self.best = {"metric": None, "value": None, "epoch": None}
+        self.best = no_best()
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
 
     @torch.no_grad()

@@ -13,9 +13,9 @@ from datasets.jitter import apply_batch
 from datasets.on_device import complete
 from datasets.splits import resolve_split, shared_notice
 from system.errors import UserError
+from training.run.compilation import compiled
 from training.run.feeding import CopyAhead
 from training.run.loading import BadSamples, EpochOrder, grouped, make_loader
-from training.run.precision import compile_options
 from training.supervision import add_supervision
 
 VALIDATION_WORKERS = 4
@@ -45,7 +45,7 @@ class TrainingData:
         notice = shared_notice(self.split)
         if notice and processes.is_first:
             log.warning(notice)
-        self.apply_jitter = torch.compile(apply_batch, **compile_options(device)) if opt.compile else apply_batch
+        self.apply_jitter = compiled(apply_batch, opt.compile, device)
         # Workers that read from a cache, or feed a GPU, would be slower at the arithmetic than the device itself.
         on_device = bool(opt.cache) or device.type == "cuda"
         self.train_set = make_dataset(opt, self.split.lines("train"), objective, is_train=True, on_device=on_device)

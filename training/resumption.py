@@ -1,78 +1,111 @@
-"""A resumable state's content, looked at before a run goes on from it: a right checksum does not make a right state."""
+"""Saving the state of a training run, and going on from one as if the run had never stopped."""
 
-import math
+import logging
 
-from system.errors import UserError
+from checkpointing.files import load_strictly
+from losses.supervision_options import unused
+from training.run import states
+from training.run.identity import check_identity, identity
+from training.run.not_finite import reporting_not_finite
+from training.run.randomness import random_states
+from training.state_content import check_content, check_progress, restore_random
 
-ENTRIES = ("identity", "progress", "best", "networks", "optimisation", "bad_samples", "random")
+log = logging.getLogger(__name__)
 
-
-def check_content(state, path):
-    """Raise UserError unless a state has the entries of a training run, each of its kind.
-
-    Args:
-        state: what `states.read` returned.
-        path: of its file.
-    """
-    if not isinstance(state, dict):
-        raise wrong(path, "no named entries")
-    lacking = [name for name in ENTRIES if name not in state]
-    if lacking:
-        raise wrong(path, f"no {lacking[0]}")
-    for name in ("identity", "best", "networks", "optimisation"):
-        if not isinstance(state[name], dict) or not all(isinstance(key, str) for key in state[name]):
-            raise wrong(path, f"{name} has no named entries")
-    if not is_count(state["bad_samples"]):
-        raise wrong(path, f"{state['bad_samples']} bad samples")
-    if not isinstance(state["random"], list) or not all(isinstance(each, dict) for each in state["random"]):
-        raise wrong(path, "no random states")
-    if not is_best(state["best"]):
-        raise wrong(path, f"best {state['best']}")
+# What a resumed run may change: where things lie, how fast they are read, what is written how often, when it ends, and
+# what its state holds anyway. Every other option has to be the same for the run to be the one that was interrupted.
+FREE_ON_RESUME = (
+    "data_path", "pseudo_depth", "split", "num_workers", "cache", "no_cuda", "compile", "cuda_graph", "deterministic",
+    "mypretrain", "load_weights_folder", "models_to_load", "weights_init", "dilations", "recipe", "print_recipe",
+    "scheduler_step_size", "num_epochs", "max_steps", "log_dir", "model_name", "log_frequency", "save_frequency",
+    "save_start", "save_steps", "keep_states", "resume", "val_steps", "best_metric", "on_bad_sample", "check_data",
+    "check_decode", "profile", "device", "eval_mono", "eval_stereo", "alignment", "protocol", "submission",
+    "statistics", "make3d_interpolation",
+    "eval_split", "disable_median_scaling", "pred_depth_scale_factor", "metric", "ext_disp_to_eval",
+    "post_process", "save_pred_disps", "no_eval", "eval_out_dir", "csv", "json", "all",
+    "report", "plots",
+)  # fmt: skip
 
 
-def check_progress(progress, steps_per_epoch, num_epochs, path, flag="--num_epochs"):
-    """Raise UserError unless progress is [epoch, step in it, step] of a run that this one can continue.
+class Resumption:
+    """Writes and reads the states of a run.
 
     Args:
-        progress: from a state.
-        steps_per_epoch, num_epochs: of this run.
-        path: of the state's file.
-        flag: the option that says how many epochs there are.
+        opt: the options.
+        run: `run.folder.RunFolder`.
+        folder: `run.states.StateFolder`.
+        network: `model.DepthAndMotion`.
+        optimisation: `optimisation.Optimisation`.
+        kept: `kept_weights.KeptWeights`, which knows the best validation and the average.
+        processes: `Processes`.
+        device: of this process.
     """
-    if not isinstance(progress, list | tuple) or len(progress) != 3 or not all(is_count(each) for each in progress):
-        raise wrong(path, f"progress {progress}")
-    epoch, step_in_epoch, step = progress
-    if step_in_epoch >= steps_per_epoch or step != epoch * steps_per_epoch + step_in_epoch:
-        raise wrong(path, f"progress {list(progress)} with {steps_per_epoch} steps an epoch")
-    if epoch > num_epochs:
-        raise UserError("the state is beyond the end of the run", f"{path}: epoch {epoch} of {num_epochs}",
-                        f"pass {flag} {epoch} or more")  # fmt: skip
 
+    def __init__(self, opt, run, folder, network, optimisation, kept, processes, device):
+        self.opt, self.run, self.folder, self.processes, self.device = opt, run, folder, processes, device
+        self.network, self.optimisation, self.kept = network, optimisation, kept
 
-def restored(restore, states, rank, path):
-    """Call `restore(states[rank])`, and turn what a random generator refuses into a UserError."""
-    try:
-        restore(states[rank])
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
-        raise wrong(path, f"random states of rank {rank}: {error}") from error
+    def is_asked(self):
+        """Whether the run is to go on from a state; with --resume auto, as the first process finds one."""
+        if self.opt.resume == "auto":
+            return self.processes.from_first(bool(self.folder.paths()))
+        return bool(self.opt.resume)
 
+    def save(self, progress, data):
+        """Write a state.
 
-def is_best(best):
-    """Return whether `best` can be what validation has chosen so far: metric, value and epoch, or nothing yet."""
-    if not isinstance(best, dict):
-        return False
-    metric, value, epoch = (best.get(name) for name in ("metric", "value", "epoch"))
-    if metric is None and value is None and epoch is None:
-        return True
-    return isinstance(metric, str) and type(value) in (int, float) and math.isfinite(value) and is_count(epoch)
+        Args:
+            progress: [finished epochs, steps in this one, steps].
+            data: `TrainingData`.
+        """
+        random_of_all = self.processes.gather(random_states(self.device))
+        if self.processes.is_first:
+            average = self.kept.average
+            self.folder.save(progress[-1], {
+                "identity": self._identity(data),
+                "progress": progress,
+                "best": self.kept.best,
+                "networks": self.network.networks.state_dict(),
+                "optimisation": self.optimisation.state_dict(),
+                "bad_samples": data.bad_samples.count,
+                "random": random_of_all,
+                **({"average": average.state_dict()} if average else {}),
+            })  # fmt: skip
 
+    def resume(self, data):
+        """Go on from the state that --resume names, or from the newest whole one; return its progress, as in `save`.
 
-def is_count(value):
-    """Whether a value can be a number of steps, epochs or samples."""
-    return type(value) is int and 0 <= value < 2**53
+        Args:
+            data: `TrainingData`.
 
+        Raises:
+            UserError: there is none, it is of another run, or its content makes no sense.
+        """
+        named, average = self.opt.resume, self.kept.average
+        path, state = self.folder.newest() if named in ("newest", "auto") else (named, states.read(named))
+        check_content(state, path)
+        way_out = f"start a new run from its weights: --load_weights_folder {self.run.weights('best')}, no --resume"
+        check_identity(self._identity(data), state["identity"], way_out)
+        check_progress(state["progress"], data.steps_per_epoch, self.opt.num_epochs, path)
+        with reporting_not_finite(self.run, self.processes):
+            load_strictly(self.network.networks, state["networks"], path)
+            self.optimisation.load_state_dict(state["optimisation"], path)
+            if average:
+                average.load_state_dict(state.get("average"), path)
+        data.bad_samples.count = state["bad_samples"]
+        self.kept.best = state["best"]
+        restore_random(state["random"], self.processes.rank, self.device, path)
+        epoch, _, step = state["progress"]
+        log.info("resumed from %s: epoch %d, step %d", path, epoch, step)
+        return state["progress"]
 
-def wrong(path, what):
-    """Return the error for a state's content that does not make sense; `what`: the entry."""
-    return UserError("the state holds what no run of this program writes", f"{path}: {what}",
-                     "resume from another state, or start a new run")  # fmt: skip
+    def _identity(self, data):
+        """What has to be equal in the run that resumes, as plain values."""
+        facts = {
+            "dilations": [list(stage) for stage in self.network.networks["encoder"].dilations],
+            "processes": self.processes.count,
+        }
+        facts |= {f"{part} split": digest for part, (_, _, digest) in data.record().items()}
+        if self.opt.pseudo_depth:
+            facts["use of pseudo-labels"] = True
+        return identity(self.opt, (*FREE_ON_RESUME, *unused(self.opt)), **facts)

@@ -1,4 +1,4 @@
-"""Validation that chooses: the whole list, networks in eval mode, loss and depth metrics, shared between processes."""
+"""Validation: the whole list, networks in eval mode, loss and depth metrics, shared between processes."""
 
 import math
 
@@ -12,7 +12,6 @@ from training.model import sum_of_motions
 from training.optimisation import numbers_of
 
 NOISE_SEED = 7  # the same noise at every validation, drawn apart from training's generators
-HIGHER_IS_BETTER = ("a1", "a2", "a3")
 
 
 def validate(network, loader, objective, protocol, prepare, autocast, processes):
@@ -74,20 +73,6 @@ def depth_rows(inputs, outputs, objective, protocol):
         result = evaluate_image(truth[0], disp[0], protocol)
         if result.pixels:
             yield tuple(map(float, result.errors))
-
-
-def choose_metric(wanted, results):
-    """Return the name of the metric that weights_best follows; "auto" is abs_rel where there is ground truth."""
-    if wanted == "auto":
-        return "abs_rel" if "abs_rel" in results else "loss"
-    return wanted
-
-
-def is_better(metric, value, best):
-    """Whether `value` of a metric beats `best`, which may be None; what is no number beats nothing."""
-    if math.isnan(value):
-        return False
-    return best is None or (value > best if metric in HIGHER_IS_BETTER else value < best)
 
 
 def protocol_for(dataset):

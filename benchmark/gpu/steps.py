@@ -16,7 +16,7 @@ from datasets.on_device import complete
 from options import LiteMonoOptions
 from trainer import Trainer
 from training.data import make_dataset
-from training.run.precision import compile_options
+from training.run.compilation import compiled
 
 WARM_UP = 4  # steps in which cuDNN chooses its kernels, memory is taken and graphs are made
 STAGES = {"encoder": "depth encoder", "depth": "depth decoder", "pose_encoder": "pose encoder", "pose": "pose decoder"}
@@ -33,7 +33,7 @@ class MadeUpData:
 
     def __init__(self, opt, objective, device, rank):
         self.frames = (0, *objective.sources)
-        self.apply_jitter = torch.compile(apply_batch, **compile_options(device)) if opt.compile else apply_batch
+        self.apply_jitter = compiled(apply_batch, opt.compile, device)
         self.wanted = make_dataset(opt, ["2011_09_26/drive 1 l"], objective, True, True).wanted
         draw, size = torch.Generator().manual_seed(rank), (opt.batch_size, 3, opt.height, opt.width)
         batch = {("color", frame, 0): torch.randint(256, size, dtype=torch.uint8, generator=draw)

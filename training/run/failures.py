@@ -1,4 +1,4 @@
-"""How a run fails: what its surroundings did to it, and numbers that are not finite, as one line each."""
+"""What its surroundings do to a run (disk, memory, loaders, other processes), as one line each."""
 
 import contextlib
 import errno
@@ -6,8 +6,7 @@ import os
 
 from system import resources
 from system.distributed import is_lost_peer
-from system.errors import NotFinite, UserError, from_os_error
-from system.files import write_json
+from system.errors import UserError, from_os_error
 from training.run.loading import ending_workers
 
 _SHARED_MEMORY = ("bus error", "shared memory", "/torch_", "shm")
@@ -95,39 +94,3 @@ def _loader_died(where, said):
     fix = "memory or file handles (ulimit -n) may be short: lower --num_workers, and continue with --resume"
     said = said or "it ended in the middle of a batch"
     return UserError("a process that loads data has died", f"{where}: {said}", fix)
-
-
-@contextlib.contextmanager
-def reporting_not_finite(run, processes):
-    """Write a file's `NotFinite` weights, moments or state into the run's not_finite.json, and name that in the error.
-
-    Args:
-        run: `folder.RunFolder`; where another process trains in it, or it cannot be written to, it stays as it is.
-        processes: `distributed.Processes`; the first one writes.
-
-    Raises:
-        UserError: the file's numbers are not finite.
-    """
-    try:
-        yield
-    except NotFinite as problem:
-        if not processes.is_first:
-            raise
-        with run.claimed() as ours:
-            if not ours:
-                raise
-            entries = {"what": problem.what, "file": os.path.abspath(problem.path), "entry": problem.entry}
-            with contextlib.suppress(UserError):
-                write_json(run.not_finite, entries)
-                problem.fix = f"see {run.not_finite}; {problem.fix}"
-        raise
-
-
-def stop_unless_finite(what, value, path, report):
-    """Raise UserError unless a number is finite, after writing what `report` returns (with a "step") to `path`."""
-    if value - value == 0:
-        return
-    entries = {"what": what, "value": str(value), **report()}
-    write_json(path, entries)
-    raise UserError(f"the {what} is not finite", f"step {entries['step']}: {value}",
-                    f"see {path}; lower --lr, or --amp off, and continue with --resume")  # fmt: skip

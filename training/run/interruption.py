@@ -33,6 +33,14 @@ class Interruption:
             raise KeyboardInterrupt
         self.signum = signum
 
+    def is_asked_of_any(self, processes):
+        """Return whether a signal came to any process of the run; all have to ask at the same place."""
+        return processes.any(self.signum is not None)
+
+    def stop(self, processes, states):
+        """Raise `Interrupted` for the first signal that came to any process; `states`: the folder that says so."""
+        raise Interrupted(next(each for each in processes.gather(self.signum) if each is not None), states)
+
     def __exit__(self, *exception):
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
