@@ -1,5 +1,6 @@
-"""Every option of training and evaluation: name, default and meaning declared once, rules between them in one place.
+"""Every option of training and evaluation: name, default and meaning declared once, with the rules between them.
 
+Two groups stand in the rooms that they belong to: `losses.supervision_options` and `evaluation.evaluation_options`.
 Free of torch. Options that take yes or no also stand bare: `--png`, `--png true` and `--png false` all work.
 """
 
@@ -7,62 +8,26 @@ import argparse
 import math
 import os
 
-from checkpointing.published import ENCODERS
-from evaluation import ALIGNMENTS, MAKE3D_INTERPOLATIONS, METRICS, PROTOCOLS
-from losses.supervision_options import BETTER, add_supervision_options, supervision_contradictions
+from evaluation import METRICS
+from evaluation.evaluation_options import (
+    SHARED_WITH_TRAINING,
+    add_evaluation_options,
+    evaluation_contradictions,
+    turn_to_evaluation,
+)
+from losses.supervision_options import add_supervision_options, supervision_contradictions
 from networks.model_table import MODELS, USUAL_MODEL
 from system.command_line import Parser, positive, whole
 from system.devices import NAMES as DEVICES
 from system.errors import UserError, UserErrors
 from system.parallel import default_workers
+from training.recipes import RECIPES
 from training.schedule import DEFAULT_LR
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 LARGEST_SIDE = 16384  # pixels of the network's input
 MOST_WORKERS = 256
 DATASETS = ("kitti", "kitti_odom", "kitti_depth", "frames")
-
-
-# The published ways to train, by name: `--recipe NAME` sets these options, and each can still be given. They are the
-# authors' command lines: an encoder pre-trained on ImageNet (30 epochs, batch 12) or a random one (35 epochs, a five
-# times higher depth rate; the pose network starts from ImageNet all the same).
-SIZES = {"640x192": (640, 192), "1024x320": (1024, 320)}
-_PRETRAINED = {"num_epochs": 30, "lr": [1e-4, 5e-6, 31, 1e-4, 1e-5, 31]}
-_SCRATCH = {"num_epochs": 35, "lr": [5e-4, 5e-6, 36, 1e-4, 1e-5, 36]}
-# The authors suggest a restart for the largest model, and picking the best epoch.
-_PRETRAINED_8M = {"num_epochs": 30, "lr": [1e-4, 5e-6, 16, 1e-4, 1e-5, 16]}
-
-
-def _recipe(model, size, schedule):
-    width, height = SIZES[size]
-    common = {"batch_size": 12, "drop_path": 0.2, "weight_decay": 1e-2, "weights_init": "pretrained"}
-    return {"model": model, "width": width, "height": height, **common, **schedule}
-
-
-RECIPES = {
-    f"{model}_{size}{suffix}": _recipe(model, size, schedule)
-    for model in MODELS
-    for size in SIZES
-    for suffix, schedule in (
-        ("", _PRETRAINED_8M if model == "lite-mono-8m" else _PRETRAINED),
-        ("_scratch", _SCRATCH),
-    )
-}
-# The same with labels of a larger network and averaged weights (docs/better.md).
-RECIPES |= {f"better_{name}": {**RECIPES[name], **BETTER} for name in [*RECIPES] if not name.endswith("_scratch")}
-
-
-def command_line(name):
-    """Return the training command that a recipe stands for, as it can be typed."""
-    words = ["python train.py"]
-    for option, value in RECIPES[name].items():
-        words.append(f"--{option} {' '.join(map(str, value)) if isinstance(value, list) else value}")
-    if not name.endswith("_scratch"):
-        published = f"{RECIPES[name]['model']}_imagenet"
-        words.append(f"--mypretrain {published if published in ENCODERS else 'WEIGHTS'}")
-    if name.startswith("better_"):
-        words.append("--pseudo_depth LABELS")
-    return " ".join(words)
 
 
 def dilation_list(text):
@@ -185,48 +150,10 @@ def _logging_options(parser):
     Parser.flag(group, "profile", default=True, help="say parameters and multiply-adds once")
 
 
-def _evaluation_options(parser):
-    group = parser.add_argument_group("evaluation")
-    group.add_argument("--eval_split", default="eigen", help="eigen, eigen_benchmark, benchmark, or a "
-                       "folder with test_files.txt")
-    group.add_argument("--protocol", choices=PROTOCOLS,
-                       help="crop and range: eigen (Garg's crop, 80 m), eigen_50m, eigen_benchmark (no crop), indoor "
-                            "(no crop, 10 m), full (no crop, no limit); by default the data's own")  # fmt: skip
-    Parser.flag(group, "eval_mono", help="scale each prediction to its ground truth, as --alignment says: the default")
-    Parser.flag(group, "eval_stereo", help="weights of stereo pairs: no scaling to the ground truth, depth times 5.4")
-    group.add_argument("--alignment", choices=ALIGNMENTS,
-                       help="what makes predictions meet ground truth: the ratio of medians (median, the default), "
-                            "the least-squares scale of depth, scale and shift of disparity, or none")  # fmt: skip
-    Parser.flag(group, "disable_median_scaling", help="the same as --alignment none")
-    group.add_argument("--pred_depth_scale_factor", type=float, default=1.0, help="multiplies predicted depth")
-    Parser.flag(group, "metric", help="evaluate metres, by the factor that calibrate_scale.py stored with the weights; "
-                                      "no scaling to the ground truth")  # fmt: skip
-    group.add_argument("--ext_disp_to_eval", help=".npy of scaled disparities to evaluate instead of a network")
-    Parser.flag(group, "post_process", help="merge the predictions for the image and its mirror image")
-    Parser.flag(group, "save_pred_disps", help="write the scaled disparities as .npy")
-    Parser.flag(group, "no_eval", help="predict (and save) without evaluating")
-    group.add_argument("--eval_out_dir", help="where --save_pred_disps writes; default: the weights folder")
-    group.add_argument("--make3d_interpolation", default="lanczos", choices=MAKE3D_INTERPOLATIONS,
-                       help="how Make3D's images are resized for the network")  # fmt: skip
-    Parser.flag(group, "statistics", help="intervals of the means, paired comparison of several weights, errors by "
-                                          "distance, image row and nearness to depth edges")  # fmt: skip
-    group.add_argument("--submission", metavar="DIR", help="with --eval_split benchmark: write the depth maps that "
-                       "KITTI's benchmark takes")  # fmt: skip
-    group.add_argument("--csv", metavar="FILE", help="write the metrics of every image")
-    group.add_argument("--json", metavar="FILE", help="write the summary")
-    group.add_argument("--plots", metavar="DIR", help="write charts and examples as PNG and PDF; implies --statistics")
-    Parser.flag(group, "all", help="evaluate every weights_<epoch> below each folder, and mark the best")
-
-
 ABOUT = {
     "train.py": "Train Lite-Mono on video of one camera, or of a stereo pair, without ground truth.",
     "evaluate_depth.py": "Measure the depth of weights, or of stored disparities, against ground truth.",
 }
-# What evaluate_depth.py shows besides the group of its own.
-SHARED_WITH_EVALUATION = (
-    "help", "data_path", "dataset", "png", "num_workers", "model", "dilations", "no_cuda", "device",
-    "load_weights_folder", "min_depth", "max_depth", "batch_size", "profile", "report",
-)  # fmt: skip
 
 
 class LiteMonoOptions:
@@ -244,21 +171,14 @@ class LiteMonoOptions:
                         _logging_options):  # fmt: skip
             declare(self.parser)
         training = {action.dest for action in self.parser._actions}
-        _evaluation_options(self.parser)
+        add_evaluation_options(self.parser)
         everything = {action.dest for action in self.parser._actions}
         self._evaluates = evaluates = prog == "evaluate_depth.py"
-        hidden = training - set(SHARED_WITH_EVALUATION) if evaluates else everything - training
+        hidden = training - set(SHARED_WITH_TRAINING) if evaluates else everything - training
         for action in self.parser._actions:
             action.help = argparse.SUPPRESS if action.dest in hidden else action.help
         if evaluates:
-            weights = next(action for action in self.parser._actions if action.dest == "load_weights_folder")
-            weights.nargs, weights.metavar = "+", "WEIGHTS"
-            dataset = next(action for action in self.parser._actions if action.dest == "dataset")
-            dataset.choices = (*DATASETS, "make3d")
-            dataset.help = "kitti and what is laid out like it, frames (docs/own_data.md), or make3d"
-            weights.help = "weights folders or published names; several are compared in one table"
-            report = next(action for action in self.parser._actions if action.dest == "report")
-            report.nargs, report.help = None, "write a page with tables, charts and pictures; implies --statistics"
+            turn_to_evaluation(self.parser)
         model = next(action for action in self.parser._actions if action.dest == "model")
         model.default = None  # the weights tell
         model.help += "; without, what the weights are" + ("" if evaluates else f", else {USUAL_MODEL}")
@@ -330,11 +250,10 @@ def contradictions(opt):
     folder = os.path.normpath(opt.model_name)
     if os.path.isabs(folder) or folder.split(os.sep)[0] in (os.curdir, os.pardir):
         yield "--model_name must name a folder below --log_dir", repr(opt.model_name), "give a name such as mytrain"
-    if not 0 < opt.pred_depth_scale_factor < math.inf:
-        yield "--pred_depth_scale_factor must be positive", opt.pred_depth_scale_factor, "use 1"
     if opt.mypretrain and opt.load_weights_folder and "encoder" in opt.models_to_load:
         yield ("two sources for the encoder's weights", "--mypretrain and --load_weights_folder",
                "drop one, or leave encoder out of --models_to_load")  # fmt: skip
     if opt.print_recipe and not opt.recipe:
         yield "there is no recipe to print", "--print_recipe", f"add --recipe with one of {', '.join(RECIPES)}"
     yield from supervision_contradictions(opt)
+    yield from evaluation_contradictions(opt)

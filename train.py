@@ -2,8 +2,9 @@
 
 import sys
 
-from options import LiteMonoOptions, command_line
+from options import LiteMonoOptions
 from system.command_line import command
+from training.recipes import command_line
 
 
 @command

@@ -6,8 +6,9 @@ import os
 import pytest
 
 import options
-from options import RECIPES, LiteMonoOptions, command_line
+from options import LiteMonoOptions
 from system.errors import UserError, UserErrors
+from training.recipes import RECIPES, command_line
 from training.resumption import FREE_ON_RESUME
 
 DEFAULTS = {
