@@ -15,7 +15,8 @@ from benchmark.timing import Row, in_turn, rows
 from benchmark.worker import ROOT, Worker
 from checkpointing.folders import save_networks
 from datasets import KITTIRAWDataset
-from datasets.cache import FrameCache, Recipe
+from datasets.cache import FrameCache
+from datasets.cache_contents import CacheContents
 from evaluation.cost import network_cost
 from evaluation.metrics import Protocol, evaluate_images
 from exporting import checks
@@ -224,8 +225,8 @@ def _data_set_of(count):
     """Make a data set of made-up lines and the table of its cache."""
     lines = [f"{items.DRIVE} {number // 2 + 1} {'lr'[number % 2]}" for number in range(count)]
     dataset = KITTIRAWDataset("nowhere", lines, 192, 640, (0, -1, 1), 3, is_train=True)
-    recipe = Recipe([dataset])
-    FrameCache("", recipe.frames, np.ones(len(recipe.frames), bool), recipe.shape).attach(dataset)
+    contents = CacheContents([dataset])
+    FrameCache("", contents.frames, np.ones(len(contents.frames), bool), contents.shape).attach(dataset)
 
 
 def _scores_of(count):

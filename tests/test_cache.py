@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from datasets import KITTIRAWDataset, cache, jitter, on_device
+from datasets import KITTIRAWDataset, cache, cache_folder, jitter, on_device
+from datasets.cache_contents import CacheContents
 from system.errors import UserError
 from tests.rounded_products import RoundedProducts
 
@@ -99,7 +100,7 @@ def test_training_and_validation_share_one(raw, where):
 
 def test_second_opening_builds_nothing(raw, tmp_path, monkeypatch):
     open_cache(tmp_path / "cache", make(raw))
-    monkeypatch.setattr(cache, "_build", None)
+    monkeypatch.setattr(cache_folder, "_build", None)
     cached = make(raw)
     open_cache(tmp_path / "cache", cached)
     assert_same_items(make(raw), cached)
@@ -111,14 +112,14 @@ def test_size_is_said_before(raw, where, caplog):
     assert caplog.messages[0] == "cache: 12 frames at 96x32, 0.00 GB"
     lines = [f"{DRIVE} {frame} l" for frame in range(1, 44_561)]
     dataset = KITTIRAWDataset(raw, lines, 192, 640, (0, -1, 1), 1)
-    assert cache.Recipe([dataset]).size_text() == "44562 frames at 640x192, 16.43 GB"
+    assert CacheContents([dataset]).size_text() == "44562 frames at 640x192, 16.43 GB"
 
 
 def test_no_room_is_a_user_error(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "_free_memory", lambda: 1000)
     with pytest.raises(UserError, match="not enough memory for the cache; 12 frames at 96x32"):
         open_cache("ram", make(raw))
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: type("usage", (), {"free": 1000}))
+    monkeypatch.setattr(cache_folder.shutil, "disk_usage", lambda _: type("usage", (), {"free": 1000}))
     with pytest.raises(UserError, match="not enough room for the cache"):
         open_cache(tmp_path / "cache", make(raw))
     (tmp_path / "file").write_text("")
@@ -160,7 +161,7 @@ def test_a_cache_cut_off_in_use_is_one_line(raw, tmp_path):
     cached = make(raw)
     open_cache(tmp_path / "cache", cached)
     item = cached[0, 3]["color", 0, 0]
-    frames = built(tmp_path) / cache.FRAMES
+    frames = built(tmp_path) / cache_folder.FRAMES
     os.truncate(frames, frames.stat().st_size // 4)
     with pytest.raises(UserError, match="the cache was cut off while it was in use"):
         [cached[0, index] for index in range(len(cached))]
@@ -174,9 +175,9 @@ def test_a_cache_cut_off_in_use_is_one_line(raw, tmp_path):
 @pytest.mark.parametrize("values", [np.zeros((12, 3)), np.zeros(11, np.int64), np.array(["x"] * 12)])
 def test_an_index_of_another_shape_or_kind_is_built_again(raw, tmp_path, caplog, values):
     open_cache(tmp_path / "cache", make(raw))
-    with np.load(built(tmp_path) / cache.INDEX) as content:
+    with np.load(built(tmp_path) / cache_folder.INDEX) as content:
         index = dict(content)
-    np.savez(built(tmp_path) / cache.INDEX, **index | {"crc": values})
+    np.savez(built(tmp_path) / cache_folder.INDEX, **index | {"crc": values})
     assert "building" in reopened(raw, tmp_path, caplog)
 
 
@@ -200,17 +201,17 @@ def reopened(raw, tmp_path, caplog):
 
 def test_damage_is_noticed_and_put_right(raw, tmp_path, caplog):
     open_cache(tmp_path / "cache", make(raw))
-    frames = built(tmp_path) / cache.FRAMES
+    frames = built(tmp_path) / cache_folder.FRAMES
     content = bytearray(frames.read_bytes())
     content[5 * 3 * HEIGHT * WIDTH + 7] ^= 1
     frames.write_bytes(content)
     assert "a checksum differs" in reopened(raw, tmp_path, caplog)
     frames.write_bytes(content[:-1])
     assert "of the wrong size" in reopened(raw, tmp_path, caplog)
-    (built(tmp_path) / cache.INDEX).write_bytes(b"nonsense")
+    (built(tmp_path) / cache_folder.INDEX).write_bytes(b"nonsense")
     assert "damaged" in reopened(raw, tmp_path, caplog)
-    about = json.loads((built(tmp_path) / cache.ABOUT).read_text()) | {"version": 0}
-    (built(tmp_path) / cache.ABOUT).write_text(json.dumps(about))
+    about = json.loads((built(tmp_path) / cache_folder.ABOUT).read_text()) | {"version": 0}
+    (built(tmp_path) / cache_folder.ABOUT).write_text(json.dumps(about))
     assert "made of something else" in reopened(raw, tmp_path, caplog)
     assert "found in" in reopened(raw, tmp_path, caplog)
 
@@ -351,8 +352,8 @@ def test_cost_grows_linearly_and_little_with_the_split(tmp_path):
         lines = [f"{DRIVE} {number // 2 + 1} {'lr'[number % 2]}" for number in range(count)]
         start = time.process_time()
         dataset = KITTIRAWDataset(tmp_path, lines, 192, 640, (0, -1, 1), 3, True)
-        recipe = cache.Recipe([dataset])
-        cache.FrameCache("", recipe.frames, np.ones(len(recipe.frames), bool), recipe.shape).attach(dataset)
+        contents = CacheContents([dataset])
+        cache.FrameCache("", contents.frames, np.ones(len(contents.frames), bool), contents.shape).attach(dataset)
         return time.process_time() - start
 
     seconds(1000)  # what is done once

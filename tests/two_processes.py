@@ -55,16 +55,16 @@ def training(argv):
     """Train, and let rank 1 vanish when it is told to."""
     import train
     import trainer
-    from datasets import cache
+    from datasets.cache_contents import CacheContents
 
     torch.set_num_threads(1)
-    whole, pixels = trainer.Trainer._optimise, cache.Recipe.pixels
+    whole, pixels = trainer.Trainer._optimise, CacheContents.pixels
 
     def slow_pixels(self, row):
         time.sleep(float(os.environ.get("SLOW_FRAMES", 0)))
         return pixels(self, row)
 
-    cache.Recipe.pixels = slow_pixels
+    CacheContents.pixels = slow_pixels
 
     def optimise(self, batches):
         time.sleep(float(os.environ.get("SLOW_STEPS", 0)))
