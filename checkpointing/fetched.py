@@ -34,15 +34,14 @@ def weights_folder(name_or_path):
     Raises:
         UserError: neither; or the weights could not be fetched.
     """
-    path = _here(name_or_path)
-    if path is not None or name_or_path is None:
-        return path
-    if name_or_path in WEIGHTS:
-        return fetch(name_or_path)
-    if name_or_path in ENCODERS:
-        raise UserError("these are ImageNet encoders, not depth weights", name_or_path, "pass them to --mypretrain")
+
+    def fetched(name):
+        if name in ENCODERS:
+            raise UserError("these are ImageNet encoders, not depth weights", name, "pass them to --mypretrain")
+        return fetch(name) if name in WEIGHTS else None
+
     fix = "give a folder that holds encoder.pth and depth.pth, or a published name (python weights.py list)"
-    raise UserError("no such weights folder", name_or_path, fix)
+    return _found(name_or_path, fetched, "no such weights folder", fix)
 
 
 def pretrained_encoder(name_or_path):
@@ -50,21 +49,25 @@ def pretrained_encoder(name_or_path):
 
     A published depth name gives the encoder of those weights.
     """
-    path = _here(name_or_path)
-    if path is not None or name_or_path is None:
-        return path
-    if name_or_path in ENCODERS:
-        return fetch(name_or_path)
-    if name_or_path in WEIGHTS:
-        return os.path.join(fetch(name_or_path), FILES[0])
+
+    def fetched(name):
+        if name in WEIGHTS:
+            return os.path.join(fetch(name), FILES[0])
+        return fetch(name) if name in ENCODERS else None
+
     fix = f"give a .pth file or one of {', '.join(ENCODERS)}"
-    raise UserError("no such file of pre-trained weights", name_or_path, fix)
+    return _found(name_or_path, fetched, "no such file of pre-trained weights", fix)
 
 
-def _here(path):
-    """Return a path that exists, ~ replaced; None for anything else."""
-    path = path and os.path.expanduser(path)
-    return path if path and os.path.exists(path) else None
+def _found(name_or_path, fetched, problem, fix):
+    """Return what is here under a path (~ replaced), or what `fetched` gives for a published name; None for None."""
+    if name_or_path is None:
+        return None
+    path = os.path.expanduser(name_or_path)
+    path = path if os.path.exists(path) else fetched(name_or_path)
+    if path is None:
+        raise UserError(problem, name_or_path, fix)
+    return path
 
 
 def fetch(name, **patience):

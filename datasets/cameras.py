@@ -13,8 +13,8 @@ import re
 
 import numpy as np
 
-from system.errors import UserError, from_os_error
-from system.files import open_regular
+from system.errors import UserError
+from system.files import read_text
 
 FORMS = ("JSON with width, height, fx, fy, cx, cy; a 3x3 text file; ROS camera_info or OpenCV YAML; "
          "COLMAP cameras.txt; KITTI calib_cam_to_cam.txt or calib.txt")  # fmt: skip
@@ -195,13 +195,7 @@ def read_camera(path):
     Raises:
         UserError: the file is missing, in another form, or of a camera that is no pinhole with Brown's distortion.
     """
-    try:
-        with open_regular(path, encoding="utf-8-sig") as file:
-            text = file.read(1 << 20)
-    except UnicodeDecodeError:
-        raise UserError("a camera file that is not text", path, f"give {FORMS}") from None
-    except OSError as error:
-        raise from_os_error(error, path) from error
+    text = read_text(path, ("a camera file that is not text", f"give {FORMS}"), size=1 << 20)
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
     try:
         if text.lstrip().startswith("{"):

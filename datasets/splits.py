@@ -12,8 +12,8 @@ import json
 import os
 from typing import NamedTuple
 
-from system.errors import UserError, from_os_error
-from system.files import open_regular
+from system.errors import UserError
+from system.files import read_text
 
 PARTS = ("train", "val", "test")
 SPLITS_DIR = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "splits")
@@ -154,15 +154,8 @@ def checksum(lines):
 
 
 def _read_list(path):
-    try:
-        with open_regular(path, encoding="utf-8-sig") as file:
-            texts = file.read().splitlines()
-    except UnicodeDecodeError:
-        raise UserError("a split file that is not UTF-8 text", path, LINE_FORM) from None
-    except FileNotFoundError:
-        raise UserError("missing split file", path, "write it (one line per image) or choose another split") from None
-    except OSError as error:
-        raise from_os_error(error, path) from error
+    missing = "missing split file", "write it (one line per image) or choose another split"
+    texts = read_text(path, ("a split file that is not UTF-8 text", LINE_FORM), missing).splitlines()
     lines = []
     for number, text in enumerate(texts, 1):
         if text.strip():

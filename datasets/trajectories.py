@@ -10,7 +10,7 @@ import os
 import numpy as np
 
 from system import files
-from system.errors import UserError, from_os_error
+from system.errors import UserError
 
 NUMBERS_A_LINE = 12  # the first three rows of world_T_camera
 FARTHEST = 1e9  # metres, beyond which squares and sums would lose everything
@@ -28,15 +28,8 @@ def read_poses(path):
     """
     if os.fspath(path).endswith(".npy"):
         return accumulate(_read_motions(path))
-    try:
-        with files.open_regular(path, encoding="utf-8-sig") as file:
-            lines = [line.split() for line in file]
-    except FileNotFoundError:
-        raise UserError("no such pose file", path, "check the path") from None
-    except UnicodeDecodeError:
-        raise UserError("a pose file that is not text", path, POSE_FORM) from None
-    except OSError as error:
-        raise from_os_error(error, path) from error
+    text = files.read_text(path, ("a pose file that is not text", POSE_FORM), ("no such pose file", "check the path"))
+    lines = [line.split() for line in text.split("\n")]
     while lines and not lines[-1]:
         lines.pop()
     poses = np.tile(np.eye(4), (len(lines), 1, 1))

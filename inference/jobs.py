@@ -88,14 +88,10 @@ def _is_depth_of(name, stems):
 
 
 def _listed(path):
-    files.refuse_unless_regular(path, "with --test give a text file of one image path a line")
-    try:
-        with files.open_regular(path, encoding="utf-8-sig") as file:
-            names = [line.strip() for line in file]
-    except UnicodeDecodeError:
-        raise UserError("not a list of images", path, "with --test give a text file of one image path a line") from None
-    except FileNotFoundError:
-        raise UserError("no such list file", path, "with --test give a text file of one image path a line") from None
+    fix = "with --test give a text file of one image path a line"
+    files.refuse_unless_regular(path, fix)
+    text = files.read_text(path, ("not a list of images", fix), ("no such list file", fix))
+    names = [line.strip() for line in text.split("\n")]
     folder = os.path.dirname(path)
     images = []
     for number, name in enumerate(names, 1):

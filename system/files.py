@@ -114,8 +114,20 @@ def refuse_as_output(path, endings, flag):
         raise UserError("a folder stands where a file is to be written", which, "give a file name")
     if not path.lower().endswith(endings) and (os.path.exists(path) or path.lower().endswith(_NO_RESULTS)):
         raise UserError("a file of another kind would be replaced", which, f"name a file that ends in {endings[0]}")
+    _refuse_unless_writable(path, which)
+
+
+def check_place(path, flag):
+    """Raise `UserError` where a file `path`, asked for by `flag`, could not be written: known before the long work."""
+    which = f"{flag} {path}"
+    if os.path.isdir(path):
+        raise UserError("a folder stands where a file is to be written", which, "give a file name")
+    _refuse_unless_writable(os.path.abspath(path), which)
+
+
+def _refuse_unless_writable(path, which):
     folder = os.path.dirname(path)
-    while not os.path.lexists(folder):
+    while not os.path.lexists(folder):  # the nearest thing above that exists decides
         folder = os.path.dirname(folder)
     if not _takes_files(folder):
         raise UserError("the file cannot be written there", which, "choose another place")
@@ -165,6 +177,28 @@ def open_regular(path, mode="r", **open_options):
     return open(path, mode, **open_options)
 
 
+def read_text(path, not_text, missing=None, size=-1):
+    """Return the text of a UTF-8 file, without the byte order mark that some editors put before it.
+
+    Args:
+        path: of the file.
+        not_text, missing: (what is wrong, how to put it right) where it is no text, and where it is not there.
+        size: characters at most.
+
+    Raises:
+        UserError: it is not there, no regular file, no text, or cannot be read.
+    """
+    try:
+        with open_regular(path, encoding="utf-8-sig") as file:
+            return file.read(size)
+    except UnicodeDecodeError:
+        raise UserError(not_text[0], path, not_text[1]) from None
+    except OSError as error:
+        if missing and isinstance(error, FileNotFoundError):
+            raise UserError(missing[0], path, missing[1]) from None
+        raise from_os_error(error, path) from error
+
+
 def read_array(file, size):
     """Read an array of NumPy's format, without pickle, once its header has been compared with the file's length.
 
@@ -201,17 +235,6 @@ def sweep(folder):
         if is_partial(name):
             path = os.path.join(folder, name)
             shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.unlink(path)
-
-
-def check_place(path, flag):
-    """Raise `UserError` where a file `path`, asked for by `flag`, could not be written: known before the long work."""
-    if os.path.isdir(path):
-        raise UserError("a folder stands where a file is to be written", f"{flag} {path}", "give a file name")
-    folder = os.path.dirname(os.path.abspath(path))
-    while not os.path.lexists(folder):  # the nearest thing above that exists decides
-        folder = os.path.dirname(folder)
-    if not _takes_files(folder):
-        raise UserError("the file cannot be written there", f"{flag} {path}", "choose another place")
 
 
 def write_bytes(path, data):

@@ -13,6 +13,7 @@ import trainer as training_run
 from system.errors import UserError
 from tests.conftest import ROOT
 from tests.short_runs import arguments, assert_same_end, options
+from tests.stand_in_capture import stand_in
 from training.cuda_graph import WARM_UP, RecordedStep, refuse_unless_recordable
 
 RATE = 2.0**-13  # exact in float32, in which a recorded step has its learning rate
@@ -22,23 +23,15 @@ RATES = ("--lr", RATE, RATE, 31, RATE, RATE, 31)
 @pytest.fixture
 def capture(monkeypatch):
     """Stand-ins on a CPU: what is computed while recording is undone; a replay computes it on the recorded memory."""
-    counts = {"recorded": 0, "replayed": 0, "warm": 0}
     recorders = []
 
-    class Stream:
-        def wait_stream(self, other):
-            pass
-
-    class Graph:
-        def replay(self):
-            counts["replayed"] += 1
-            recorder = next(each for each in recorders if each.graph is self)
-            overwrite(recorder.result, recorder.step(recorder.given))
+    def replay(graph):
+        recorder = next(each for each in recorders if each.graph is graph)
+        overwrite(recorder.result, recorder.step(recorder.given))
 
     @contextlib.contextmanager
     def recording(graph, capture_error_mode):
         assert capture_error_mode == "thread_local"
-        counts["recorded"] += 1
         kept = run.keep()
         yield
         run.put_back(*kept)
@@ -81,9 +74,8 @@ def capture(monkeypatch):
         run.trainer = self
 
     monkeypatch.setattr(training_run.Trainer, "__init__", remembered)
-    for name, value in {"Stream": Stream, "current_stream": Stream, "CUDAGraph": Graph, "graph": recording,
-                        "stream": stream}.items():  # fmt: skip
-        monkeypatch.setattr(torch.cuda, name, value)
+    counts = stand_in(monkeypatch, replay, recording, stream)
+    counts["warm"] = 0
     return counts
 
 

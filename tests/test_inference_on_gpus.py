@@ -10,6 +10,7 @@ from inference.folded import FoldedDepthNetwork
 from inference.predictor import plain_disparity
 from inference.replay import MOST_SHAPES, Replayed
 from system.errors import UserError
+from tests.stand_in_capture import stand_in
 from tests.test_inference import MODEL, images, seeded_networks, weights  # noqa: F401
 
 TOLERANCE = {"bfloat16": 0.05, "float16": 0.01}  # absolute, of a sigmoid; bfloat16 has 8 bits
@@ -53,27 +54,12 @@ def test_compiling_is_asked_for_once(weights, monkeypatch):  # noqa: F811
 @pytest.fixture
 def capture(monkeypatch):
     """Stand-ins for torch's capture on a CPU: {"recorded": ..., "replayed": ...}; a replay does the work again."""
-    counts = {"recorded": 0, "replayed": 0}
 
-    class Stream:
-        def wait_stream(self, other):
-            pass
+    def replay(graph):
+        _, given, result = next(each for each in capture.of.graphs.values() if each[0] is graph)
+        result.copy_(capture.of.function(given))
 
-    class Graph:
-        def replay(self):
-            counts["replayed"] += 1
-            _, given, result = next(each for each in capture.of.graphs.values() if each[0] is self)
-            result.copy_(capture.of.function(given))
-
-    @contextlib.contextmanager
-    def recording(graph):
-        counts["recorded"] += 1
-        yield
-
-    for name, value in {"Stream": Stream, "current_stream": Stream, "CUDAGraph": Graph, "graph": recording,
-                        "stream": contextlib.nullcontext}.items():  # fmt: skip
-        monkeypatch.setattr(torch.cuda, name, value)
-    return counts
+    return stand_in(monkeypatch, replay, recording=contextlib.nullcontext)
 
 
 def replayed(**how):
