@@ -23,20 +23,21 @@ def main(argv=None):
     """Run the command line; returns the exit code."""
     options = parser().parse_args(argv)
     from datasets.splits import resolve_split
-    from evaluation import ground_truth
+    from evaluation.ground_truth import build
+    from evaluation.ground_truth_file import load_ground_truth
 
     split = resolve_split(options.split)
     if options.output and not options.output.endswith(".npz"):
         raise UserError("the output is no .npz file", options.output, "give a name that ends in .npz")
     refuse_as_output(options.output, (".npz",), "--output")
-    path = ground_truth.build(
+    path = build(
         options.data_path,
         split,
         camera_depth=options.camera_depth,
         output=options.output,
         workers=options.num_workers,
     )
-    depths = ground_truth.load_ground_truth(path, split.lines("test"))
+    depths = load_ground_truth(path, split.lines("test"))
     print(f"{path}: {len(depths)} images")
 
 

@@ -13,7 +13,8 @@ import zipfile
 
 import numpy as np
 
-from datasets.cameras import judged, read_camera
+from datasets.camera_files import read_camera
+from datasets.cameras import judged
 from datasets.images import read_depth_png
 from system.errors import UserError
 from system.files import DAMAGED_ARRAYS, open_regular, read_member

@@ -13,6 +13,7 @@ import numpy as np
 from datasets.splits import parse_lines, resolve_split
 from evaluation import ground_truth
 from evaluation.ground_truth import depth_of
+from evaluation.ground_truth_file import load_ground_truth
 from evaluation.metrics import METRICS, Protocol, evaluate_images, mean_errors
 from system.command_line import Parser, command, positive
 from system.errors import UserError
@@ -32,7 +33,7 @@ def main(argv=None):
 
     split = resolve_split(opt.split)
     path = ground_truth.build(opt.data_path, split, quiet=True)
-    truths = ground_truth.load_ground_truth(path)
+    truths = load_ground_truth(path)
     rows = mean_depth_of_rows(opt.data_path, split.lines("train"), opt.frames)
     guesses = {"constant depth": np.ones((2, 2), np.float32), "mean depth of each row": np.tile(1 / rows[:, None], 2)}
     figures = {}

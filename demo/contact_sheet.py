@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 
 from datasets import KITTIRAWDataset
 from datasets.splits import resolve_split
-from evaluation.ground_truth import ground_truth_path, load_ground_truth
+from evaluation.ground_truth import ground_truth_path
+from evaluation.ground_truth_file import load_ground_truth
 from evaluation.metrics import MAX_DEPTH
 from inference.colour import colour_disparity
 from inference.predictor import Predictor

@@ -10,7 +10,7 @@ from checkpointing.folders import describe
 from checkpointing.metric_scale import write_metric_scale
 from datasets.frames_layout import read_depth
 from evaluation import scale
-from evaluation.ground_truth import load_ground_truth
+from evaluation.ground_truth_file import load_ground_truth
 from inference.images import read_image
 from inference.intrinsics import Intrinsics
 from inference.jobs import find_jobs

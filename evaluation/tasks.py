@@ -11,6 +11,7 @@ from datasets.images import read_rgb
 from datasets.splits import IMPROVED_SPLITS, parse_line, resolve_split
 from evaluation import BENCHMARK, METRICS, ground_truth, make3d, presence, submission
 from evaluation.frames import frames_task
+from evaluation.ground_truth_file import REBUILD, load_ground_truth
 from evaluation.metrics import evaluate_images, has_ground_truth
 from evaluation.task import Task, chosen_protocol
 from kitti_utils import CAMERAS, frame_path
@@ -66,9 +67,9 @@ def _ground_truth(opt, split, lines, protocol, tell):
         if tell:
             tell(f"{path} is missing: building it from {opt.data_path}")
         ground_truth.build(opt.data_path, split, lines, quiet=tell is None)
-    truths = ground_truth.load_ground_truth(path, lines)
+    truths = load_ground_truth(path, lines)
     if not any(has_ground_truth(truths[index], protocol) for index in range(len(lines))):
-        raise UserError("no pixel of the ground truth counts", path, ground_truth.REBUILD)
+        raise UserError("no pixel of the ground truth counts", path, REBUILD)
     return truths
 
 

@@ -16,7 +16,6 @@ from networks.model_table import IMAGE_MEAN, IMAGE_STD
 
 PIXEL_NETWORKS = ("convolution", "matmul")
 ATTENTIONS = ("channels", "tokens")
-INPUTS = ("float", "uint8")
 
 
 class Form(NamedTuple):

@@ -21,7 +21,6 @@ from exporting.onnx_file import NAME, module_of
 from exporting.packages import Quiet, need
 
 FLOAT16_OPERATORS = {"Conv", "Gelu", "Elu", "Resize", "Pad", "Concat", "AveragePool", "Sigmoid"}
-MEASURED_IMAGES = 4  # on which groups are compared
 
 
 class Sensitivity(NamedTuple):

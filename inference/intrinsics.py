@@ -5,7 +5,8 @@ import os
 
 import numpy as np
 
-from datasets.cameras import Camera, fitted, from_fov, read_camera
+from datasets.camera_files import read_camera
+from datasets.cameras import Camera, fitted, from_fov
 from datasets.frames_layout import CAMERA_FILE
 
 KITTI = (0.58, 1.92, 0.5, 0.5)  # fx, cx over the width, fy, cy over the height: the intrinsics that training takes
@@ -20,7 +21,7 @@ class Intrinsics:
     What is odd, and where a camera comes from, is said once in the log.
 
     Args:
-        camera_file: a file as `datasets.cameras.read_camera` reads it.
+        camera_file: a file as `datasets.camera_files.read_camera` reads it.
         fov: horizontal field of view in degrees instead.
         weights: folder that may hold camera.json.
     """

@@ -13,6 +13,7 @@ from checkpointing.published import FILES
 from datasets.images import planes
 from datasets.splits import parse_lines, resolve_split
 from evaluation import ground_truth, presence
+from evaluation.ground_truth_file import load_ground_truth
 from evaluation.metrics import Protocol, evaluate_images, mean_errors
 from inference.predictor import Predictor
 from kitti_utils import CAMERAS, frame_path
@@ -78,7 +79,7 @@ def _ground_truth(data_path, split, lines):
     if not os.path.isfile(path):
         print(f"{path} is missing: building it from {data_path}")
         ground_truth.build(data_path, split, lines)
-    return ground_truth.load_ground_truth(path, lines)
+    return load_ground_truth(path, lines)
 
 
 def _weights_digest(folder):

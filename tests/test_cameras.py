@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from datasets import cameras
+from datasets.camera_files import read_camera
 from datasets.cameras import Camera
 from datasets.frames_preparation.geometry import Geometry
 from system.errors import UserError
@@ -73,13 +74,13 @@ FORMS = {
 def test_each_form_gives_the_same_camera(tmp_path, form):
     text, differences = FORMS[form]
     (tmp_path / "camera").write_text(text)
-    assert cameras.read_camera(tmp_path / "camera") == dataclasses.replace(PLAIN, **differences)
+    assert read_camera(tmp_path / "camera") == dataclasses.replace(PLAIN, **differences)
 
 
 def test_what_is_written_is_read_back(tmp_path):
     for camera in (PLAIN, BENT, dataclasses.replace(PLAIN, baseline=0.3)):
         (tmp_path / "camera.json").write_text(json.dumps(camera.as_dict()))
-        assert cameras.read_camera(tmp_path / "camera.json") == camera
+        assert read_camera(tmp_path / "camera.json") == camera
 
 
 @pytest.mark.parametrize(
@@ -106,16 +107,16 @@ def test_what_is_written_is_read_back(tmp_path):
 def test_other_files_are_refused_in_one_line(tmp_path, text, words):
     (tmp_path / "camera").write_text(text)
     with pytest.raises(UserError, match=words) as caught:
-        cameras.read_camera(tmp_path / "camera")
+        read_camera(tmp_path / "camera")
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_missing_and_binary_files_are_refused(tmp_path):
     with pytest.raises(UserError, match="no such file"):
-        cameras.read_camera(tmp_path / "none")
+        read_camera(tmp_path / "none")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x80" * 9)
     with pytest.raises(UserError, match="not text"):
-        cameras.read_camera(tmp_path / "binary")
+        read_camera(tmp_path / "binary")
 
 
 def project(camera, points):
@@ -245,7 +246,7 @@ def test_opencv_reads_what_it_wrote_itself(tmp_path):
     storage.write("camera_matrix", BENT.matrix())
     storage.write("distortion_coefficients", np.array([BENT.distortion]))
     storage.release()
-    assert cameras.read_camera(tmp_path / "camera.yml") == BENT
+    assert read_camera(tmp_path / "camera.yml") == BENT
 
 
 def test_a_frame_that_needs_nothing_is_left_alone():

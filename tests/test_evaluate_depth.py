@@ -12,7 +12,7 @@ import torch
 import evaluate_depth
 from checkpointing.metric_scale import MetricScale, write_metric_scale
 from evaluation import cost, metrics
-from evaluation.ground_truth import load_ground_truth
+from evaluation.ground_truth_file import load_ground_truth
 from evaluation.predictions import stored_disparities
 from layers import disp_to_depth
 from tests import tiny_kitti

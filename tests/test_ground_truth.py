@@ -12,6 +12,7 @@ from PIL import Image
 import export_gt_depth
 import kitti_utils
 from evaluation import ground_truth
+from evaluation.ground_truth_file import load_ground_truth
 from system.errors import UserError
 
 DRIVE = "2011_09_26/2011_09_26_drive_0002_sync"
@@ -69,7 +70,7 @@ def test_export_writes_list_order_and_reads_back(data, workers, capsys):
     path = data / "mine" / "gt_depths.npz"
     assert f"{path}: 6 images" in capsys.readouterr().out
     lines = (data / "mine" / "test_files.txt").read_text().splitlines()
-    depths = ground_truth.load_ground_truth(path, lines)
+    depths = load_ground_truth(path, lines)
     assert len(depths) == 6 and {depth.shape for depth in depths} == {(20, 60), (20, 64)}
     for line, depth in zip(lines, depths, strict=True):
         assert depth.dtype == np.float32
@@ -88,7 +89,7 @@ def test_camera_depth_is_an_option(data):
     out = data / "out" / "depth.npz"
     assert run("--data_path", data / "raw", "--split", data / "mine", "--camera_depth", "--output", out) == 0
     line = (data / "mine" / "test_files.txt").read_text().splitlines()[4]
-    np.testing.assert_array_equal(ground_truth.load_ground_truth(out)[4], expected(data, line))
+    np.testing.assert_array_equal(load_ground_truth(out)[4], expected(data, line))
 
 
 def test_real_frames_equal_the_reference(kitti_sample, tmp_path):
@@ -97,7 +98,7 @@ def test_real_frames_equal_the_reference(kitti_sample, tmp_path):
         path = ground_truth.build(
             kitti_sample / "kitti_raw", "eigen", lines, output=tmp_path / "gt_depths.npz", quiet=True
         )
-        for number, depth in enumerate(ground_truth.load_ground_truth(path, lines)):
+        for number, depth in enumerate(load_ground_truth(path, lines)):
             prefix = f"velodyne_depth_{number}_"
             assert np.count_nonzero(depth) == figures[prefix + "count"]
             np.testing.assert_allclose(depth.ravel()[figures[prefix + "index"]], figures[prefix + "depth"], atol=1e-3)
@@ -111,7 +112,7 @@ def test_eigen_benchmark_takes_the_improved_maps(data):
     Image.fromarray(values).save(folder / "0000000001.png")
     out = data / "depth.npz"
     ground_truth.build(data / "raw", "eigen_benchmark", [f"{DRIVE} 1 l"], output=out, quiet=True)
-    depth = ground_truth.load_ground_truth(out)[0]
+    depth = load_ground_truth(out)[0]
     assert depth.shape == (30, 40) and depth[3, 4] == depth.sum() == 2
     Image.fromarray(values.astype(np.uint8)).save(folder / "0000000001.png")
     with pytest.raises(UserError, match="no 16-bit PNG"):
@@ -153,7 +154,7 @@ DEPTHS = [np.arange(12.0).reshape(3, 4), np.arange(10, dtype=">f4").reshape(2, 5
 
 
 def test_published_object_array_is_read(tmp_path):
-    depths = ground_truth.load_ground_truth(published_file(tmp_path / "gt.npz", DEPTHS))
+    depths = load_ground_truth(published_file(tmp_path / "gt.npz", DEPTHS))
     assert len(depths) == 3
     for depth, original in zip(depths, DEPTHS, strict=True):
         assert depth.dtype == np.float32 and depth.flags.writeable
@@ -165,14 +166,14 @@ def test_every_pickle_protocol_and_memory_order_is_read(tmp_path, protocol):
     content = np.empty(2, dtype=object)
     content[:] = [DEPTHS[0], np.asfortranarray(DEPTHS[0][:2])]
     stream = pickle.dumps(content, protocol=protocol)
-    depths = ground_truth.load_ground_truth(pickle_file(tmp_path / "gt.npz", stream, (2,)))
+    depths = load_ground_truth(pickle_file(tmp_path / "gt.npz", stream, (2,)))
     np.testing.assert_array_equal(depths[0], DEPTHS[0])
     np.testing.assert_array_equal(depths[1], DEPTHS[0][:2])
 
 
 def test_plain_array_of_equal_sizes_is_read(tmp_path):
     np.savez(tmp_path / "gt.npz", data=np.ones((3, 4, 5)))
-    depths = ground_truth.load_ground_truth(tmp_path / "gt.npz")
+    depths = load_ground_truth(tmp_path / "gt.npz")
     assert len(depths) == 3 and depths[0].shape == (4, 5) and depths[0].dtype == np.float32
 
 
@@ -194,14 +195,14 @@ def test_pickle_bomb_does_not_go_off(tmp_path, bomb):
     content = Bomb(function, *(a.format(mark) if isinstance(a, str) else a for a in arguments))
     path = pickle_file(tmp_path / "gt.npz", pickle.dumps(content))
     with pytest.raises(UserError, match="not a ground-truth file; .*gt.npz: UnpicklingError: it asks for"):
-        ground_truth.load_ground_truth(path)
+        load_ground_truth(path)
     assert os.listdir(tmp_path) == ["gt.npz"]
 
 
 @pytest.mark.parametrize("content", ["text", 7, None, [1, 2], {"a": 1}, np.array(["text"]), np.array([None, 3, "a"])])
 def test_pickles_of_other_things_are_refused(tmp_path, content):
     with pytest.raises(UserError):
-        ground_truth.load_ground_truth(pickle_file(tmp_path / "gt.npz", pickle.dumps(content)))
+        load_ground_truth(pickle_file(tmp_path / "gt.npz", pickle.dumps(content)))
 
 
 # --- broken files --------------------------------------------------------------------------------------------------
@@ -214,33 +215,33 @@ def test_cut_off_and_foreign_files_are_refused(data, tmp_path):
     for content in (whole[: len(whole) // 2], b"", b"nonsense" * 100):
         broken.write_bytes(content)
         with pytest.raises(UserError, match="not a ground-truth file, or one cut off"):
-            ground_truth.load_ground_truth(broken)
+            load_ground_truth(broken)
     np.savez(broken, other=np.ones(3))
     with pytest.raises(UserError, match="without ground truth"):
-        ground_truth.load_ground_truth(broken)
+        load_ground_truth(broken)
     np.savez(broken, depth_00000=np.ones(3))
     with pytest.raises(UserError, match="no depth map"):
-        ground_truth.load_ground_truth(broken)[0]
+        load_ground_truth(broken)[0]
     with pytest.raises(UserError, match="missing ground truth"):
-        ground_truth.load_ground_truth(tmp_path / "none.npz")
+        load_ground_truth(tmp_path / "none.npz")
     damaged = bytearray(whole)
     damaged[len(whole) // 3 : len(whole) // 3 + 40] = bytes(40)
     broken.write_bytes(damaged)
     with pytest.raises(UserError, match="damaged ground truth"):
-        list(ground_truth.load_ground_truth(broken))
+        list(load_ground_truth(broken))
 
 
 def test_file_of_another_list_is_refused(data):
     path = ground_truth.build(data / "raw", data / "mine", quiet=True)
     lines = (data / "mine" / "test_files.txt").read_text().splitlines()
     with pytest.raises(UserError, match="6 images for a list of 5"):
-        ground_truth.load_ground_truth(path, lines[:5])
+        load_ground_truth(path, lines[:5])
     with pytest.raises(UserError, match="made for another list"):
-        ground_truth.load_ground_truth(path, [*lines[:5], f"{DRIVE} 9 l"])
+        load_ground_truth(path, [*lines[:5], f"{DRIVE} 9 l"])
 
 
 def test_sequence_travels_to_another_process(data):
-    depths = ground_truth.load_ground_truth(ground_truth.build(data / "raw", data / "mine", quiet=True))
+    depths = load_ground_truth(ground_truth.build(data / "raw", data / "mine", quiet=True))
     first = depths[0]
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(depths))[0], first)
     with pytest.raises(IndexError):
@@ -260,7 +261,7 @@ def test_damage_anywhere_is_one_line_whatever_numpy_makes_of_it(tmp_path):
     whole = {array: array.read_bytes(), archive: archive.read_bytes()}
 
     def read_all(path):
-        depths = ground_truth.load_ground_truth(path)
+        depths = load_ground_truth(path)
         return [depths[index] for index in range(len(depths))]
 
     outcomes = set()

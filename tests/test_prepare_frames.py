@@ -135,7 +135,7 @@ def test_crop_scale_and_camera(tmp_path):
     more = ["--camera", tmp_path / "K.txt", "--crop", 10, 0, 120, 80, "--height", 40]
     assert prepare(tmp_path, video, *more, fov=False) == 0
     assert images(tmp_path, "a")[0].shape == (40, 60, 3)
-    from datasets.cameras import read_camera
+    from datasets.camera_files import read_camera
 
     camera = read_camera(tmp_path / "data" / "a" / "camera.json")
     assert (camera.fx, camera.fy, camera.width) == (75, 75, 60)

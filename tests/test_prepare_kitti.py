@@ -17,7 +17,7 @@ from PIL import Image
 import prepare_kitti
 from datasets.preparation import convert, kitti_drives, verification
 from datasets.splits import split_lines
-from evaluation.ground_truth import load_ground_truth
+from evaluation.ground_truth_file import load_ground_truth
 from fetching import archives, downloads
 from kitti_utils import CALIBRATION, SCANS
 from system import files

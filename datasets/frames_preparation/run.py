@@ -3,7 +3,7 @@
 import os
 import shlex
 
-from datasets.cameras import read_camera
+from datasets.camera_files import read_camera
 from datasets.frames_layout import sequence_camera
 from datasets.frames_preparation.prepare import Settings, prepare
 from datasets.frames_preparation.selection import Rules
