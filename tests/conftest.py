@@ -13,6 +13,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
+os.environ["no_proxy"] = "127.0.0.1"  # where the servers of tests are
 
 
 def pytest_configure():
@@ -82,6 +83,24 @@ def threads_of_torch():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def kitti_site():
+    """A local server with the archives of a small KITTI."""
+    from tests.http_site import Site
+    from tests.tiny_kitti import server_files
+
+    with Site(server_files()) as running:
+        yield running
+
+
+@pytest.fixture
+def kitti_split(tmp_path):
+    """The folder of a split of that KITTI."""
+    from tests.tiny_kitti import write_split
+
+    return write_split(tmp_path / "mini")
 
 
 @pytest.fixture(scope="module")

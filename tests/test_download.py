@@ -24,11 +24,6 @@ DATA = os.urandom(1 << 20)
 PATIENCE = {"timeout": 5, "retries": 3, "pause": 0.01}
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
 @pytest.fixture
 def site():
     with Site({"/a.zip": DATA}) as running:
