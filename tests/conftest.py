@@ -85,6 +85,22 @@ def threads_of_torch():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A weights folder of a small network with seeded numbers."""
+    from tests.seeded_folders import write_weights
+
+    return write_weights(tmp_path_factory.mktemp("weights") / "weights_0")
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A data path, and a split folder of three of its images."""
+    from tests.seeded_folders import write_drive, write_test_list
+
+    return write_drive(tmp_path / "kitti"), write_test_list(tmp_path / "three")
+
+
 @pytest.fixture
 def kitti_site():
     """A local server with the archives of a small KITTI."""

@@ -15,15 +15,10 @@ from evaluation import PROTOCOLS, frames
 from evaluation.metrics import Protocol, compute_errors
 from layers import disp_to_depth
 from system.errors import UserError
-from tests.seeded_folders import HEIGHT, WIDTH, picture, seeded_networks, write_weights
+from tests.seeded_folders import HEIGHT, WIDTH, picture, seeded_networks
 
 SIZE = 50, 80  # of images and depth maps
 UNIT = 17.5
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights") / "weights_0")
 
 
 @pytest.fixture

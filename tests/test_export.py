@@ -17,16 +17,11 @@ from layers import disp_to_depth
 from networks.model_table import MODELS
 from system.errors import UserError
 from tests.conftest import ROOT
-from tests.seeded_folders import HEIGHT, MODEL, WIDTH, picture, seeded_networks, write_weights
+from tests.seeded_folders import HEIGHT, MODEL, WIDTH, picture, seeded_networks
 
 pytest.importorskip("onnxruntime", reason="requirements-export.txt is not installed")
 onnx = pytest.importorskip("onnx", reason="requirements-export.txt is not installed")
 SIZE = HEIGHT, WIDTH
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights") / "weights_0")
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,6 @@ from tests.seeded_folders import HEIGHT, MODEL, WIDTH, seeded_networks, write_we
 RTOL = 1e-5
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights") / "weights_0")
-
-
 def images(batch=1, height=HEIGHT, width=WIDTH, seed=7):
     return torch.from_numpy(image(seed, (batch, 3, height, width)))
 

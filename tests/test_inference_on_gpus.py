@@ -10,15 +10,16 @@ from inference.folded import FoldedDepthNetwork
 from inference.predictor import plain_disparity
 from inference.replay import MOST_SHAPES, Replayed
 from system.errors import UserError
+from tests.seeded_folders import MODEL, seeded_networks
 from tests.stand_in_capture import stand_in
-from tests.test_inference import MODEL, images, seeded_networks, weights  # noqa: F401
+from tests.test_inference import images
 
 TOLERANCE = {"bfloat16": 0.05, "float16": 0.01}  # absolute, of a sigmoid; bfloat16 has 8 bits
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
 @pytest.mark.parametrize("fast", [True, False])
-def test_half_precision_is_close_and_has_a_float32_head(weights, precision, fast):  # noqa: F811
+def test_half_precision_is_close_and_has_a_float32_head(weights, precision, fast):
     whole = Predictor(weights, MODEL, "cpu").predict(images(2))
     half = Predictor(weights, MODEL, "cpu", fast=fast, precision=precision).predict(images(2))
     assert half.dtype == torch.float32
@@ -38,12 +39,12 @@ def test_reducing_leaves_the_networks_and_the_sums_over_pixels_as_they_were(prec
         assert reduced[-1].network.first.dtype == getattr(torch, precision)
 
 
-def test_an_unknown_precision_is_refused(weights):  # noqa: F811
+def test_an_unknown_precision_is_refused(weights):
     with pytest.raises(UserError, match="no such precision; int3; give one of float32"):
         Predictor(weights, MODEL, "cpu", precision="int3")
 
 
-def test_compiling_is_asked_for_once(weights, monkeypatch):  # noqa: F811
+def test_compiling_is_asked_for_once(weights, monkeypatch):
     seen = []
     monkeypatch.setattr(torch, "compile", lambda network: seen.append(network) or network)
     expected = Predictor(weights, MODEL, "cpu").predict(images())

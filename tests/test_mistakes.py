@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from system.files import is_partial
-from tests.seeded_folders import write_weights
 from tests.short_runs import arguments, files_below
 
 TINY = ("--model", "lite-mono-tiny", "--no_cuda")
@@ -26,11 +25,6 @@ class Bomb:
 
     def __reduce__(self):
         return open, (self.path, "w")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("seeded") / "weights_0")
 
 
 @pytest.fixture

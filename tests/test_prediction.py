@@ -18,11 +18,6 @@ from tests.seeded_folders import HEIGHT, MODEL, WIDTH, picture, seeded_networks,
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights") / "weights_0")
-
-
-@pytest.fixture(scope="module")
 def predictor(weights):
     return Predictor(weights, MODEL)
 

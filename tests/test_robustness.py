@@ -14,7 +14,7 @@ import evaluate_robustness
 from robustness import CORRUPTIONS, HEIGHT, SEVERITIES, WIDTH, images, scores
 from robustness.corruptions import blurs, corrupt, image_seed, library, sensor
 from tests.conftest import ROOT
-from tests.seeded_folders import MODEL, picture, write_drive, write_test_list, write_weights
+from tests.seeded_folders import MODEL, picture, write_drive, write_weights
 from tests.short_runs import one_line
 
 
@@ -142,16 +142,6 @@ def test_the_number_of_processes_changes_nothing(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------ the command
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights") / "weights_0")
-
-
-@pytest.fixture
-def tree(tmp_path):
-    return write_drive(tmp_path / "kitti"), write_test_list(tmp_path / "three")
 
 
 def arguments(weights, tree, *more):

@@ -12,7 +12,7 @@ from evaluation import submission
 from evaluation.metrics import Protocol
 from layers import disp_to_depth
 from system.errors import UserError
-from tests.seeded_folders import HEIGHT, WIDTH, picture, seeded_networks, write_weights
+from tests.seeded_folders import HEIGHT, WIDTH, picture, seeded_networks
 
 METRES = Protocol(alignment="none", scale_factor=5.4)
 
@@ -28,11 +28,6 @@ def data(tmp_path, monkeypatch):
     few = ("image 0", "image 1", "image 2")
     monkeypatch.setattr(splits, "published_lines", lambda name, part: few if part == "test" else whole(name, part))
     return tmp_path / "kitti"
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights") / "weights_0")
 
 
 def run(weights, data, *more):
