@@ -1,6 +1,5 @@
 """Mistakes of who calls the evaluation, and damaged files: one line each, nothing left behind."""
 
-
 import numpy as np
 import pytest
 
