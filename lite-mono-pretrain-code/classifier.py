@@ -17,7 +17,7 @@ from checkpointing.models import identify_model
 from networks import LiteMono
 from networks.model_table import MODELS
 from system.errors import UserError
-from training.run import states as states
+from training.run import states
 
 
 class LiteMonoClassifier(LiteMono):

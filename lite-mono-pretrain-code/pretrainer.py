@@ -21,8 +21,7 @@ from system import distributed as process_group
 from system.errors import UserError
 from system.files import write_text
 from system.progress import Progress
-from training.run import failures, session
-from training.run import states as states
+from training.run import failures, session, states
 from training.run.folder import RunFolder
 from training.run.identity import check_identity, identity
 from training.run.interruption import Interruption

@@ -39,7 +39,7 @@ from options import LiteMonoOptions
 from pretraining_options import parse
 from system.errors import UserError
 from tests.shapes_and_textures import CLASSES, write_folder
-from training.run import states as states
+from training.run import states
 
 
 @pytest.fixture(scope="module")

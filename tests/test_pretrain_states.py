@@ -10,7 +10,7 @@ import torch
 
 from system.errors import UserError
 from tests.pretraining import SMALL, batch, fails, frozen_learner, main
-from training.run import states as states
+from training.run import states
 
 FLAGS = ("--epochs", "2", "--update_freq", "1", "--model_ema", "--save_steps", "2", "--save_ckpt_num", "9",
          "--disable_eval")  # fmt: skip

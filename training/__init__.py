@@ -1,1 +1,1 @@
-"""What the trainer leans on: networks behind one forward pass, data, optimisation, validation, alarms, pictures."""
+"""The parts of a training run: networks, data, objective, optimisation, validation, weights kept, states, reports."""

@@ -1,4 +1,4 @@
-"""The voice of a run: a steady line on the terminal, and TensorBoard under <run>/train and <run>/val."""
+"""What a run says and writes down: a steady line on the terminal, and TensorBoard under <run>/train and <run>/val."""
 
 import logging
 import os
