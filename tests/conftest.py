@@ -119,12 +119,23 @@ def kitti_split(tmp_path):
     return write_split(tmp_path / "mini")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def three_classes(tmp_path_factory):
     """The folder of 12 training and 6 validation images of three classes, for pre-training."""
     from tests.shapes_and_textures import CLASSES, write_folder
 
     return write_folder(tmp_path_factory.mktemp("three"), train=4, val=2, classes=CLASSES[:3], size=40)
+
+
+@pytest.fixture(scope="session")
+def finished_run(three_classes, tmp_path_factory):
+    """The folder of a finished pre-training run of two epochs with a moving average; tests leave it as it is."""
+    from tests.pretraining import SMALL, main
+
+    out = tmp_path_factory.mktemp("short") / "run"
+    flags = ["--update_freq", "1", "--epochs", "2", "--model_ema", "--model_ema_eval", "--model_ema_decay", "0.5"]
+    assert main([*SMALL, *flags, "--data_path", three_classes, "--output_dir", str(out)]) == 0
+    return out
 
 
 @pytest.fixture(scope="session")
