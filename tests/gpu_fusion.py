@@ -84,7 +84,7 @@ def main(argv):
         place = argv.index("--parts")
         argv, parts = argv[:place], argv[place + 1 :]
     with gpu_on_paper.pretend() as mode, torch.autograd.set_multithreading_enabled(False):
-        from training.run.compilation import compile_options
+        from training.run.precision import compile_options
 
         options = compile_options(torch.device("cuda")).get("options", {})
         fusion = Fusion(mode, options)

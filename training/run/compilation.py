@@ -1,16 +1,13 @@
-"""--compile: what runs compiled, with which options, and where the same code runs as it is written."""
+"""--compile: what runs compiled, and where the same code runs as it is written."""
 
 import contextlib
 import logging
 
 import torch
 
+from training.run.precision import compile_options
+
 log = logging.getLogger(__name__)
-
-
-def compile_options(device):
-    """Return the arguments of torch.compile: on CUDA, small kernels that do not wait for each other become one."""
-    return {"options": {"combo_kernels": True}} if device.type == "cuda" else {}
 
 
 def compiled(function, wanted, device):

@@ -1,4 +1,4 @@
-"""Device and number formats, chosen once and passed down."""
+"""Device, number formats and the compiler's options, chosen once and passed down."""
 
 import logging
 
@@ -32,6 +32,11 @@ def set_up(device, deterministic=False):
 def device_name(device):
     """Return what a device is called in a run's records: a CUDA device by its product name, others by kind."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def compile_options(device):
+    """Return the arguments of torch.compile: on CUDA, small kernels that do not wait for each other become one."""
+    return {"options": {"combo_kernels": True}} if device.type == "cuda" else {}
 
 
 class Precision:
