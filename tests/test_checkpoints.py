@@ -1,6 +1,5 @@
 """Weights folders: what is written is read, and nothing else is."""
 
-import argparse
 import logging
 import os
 import pickle
@@ -12,14 +11,13 @@ import pytest
 import torch
 
 from checkpointing import files
-from checkpointing.fetched import check_encoder
 from checkpointing.files import load_strictly, read_state
 from checkpointing.folders import identify, load_depth_network, load_networks
-from checkpointing.imagenet import load_pretrained_encoder
 from checkpointing.models import nearest_network
 from networks import DepthDecoder, LiteMono
 from networks.model_table import MODELS
 from system.errors import UserError
+from tests.bomb import Bomb
 from tests.conftest import ROOT
 from tests.seeded_folders import HEIGHT, MODEL, WIDTH, seeded_networks, write_weights
 from tests.short_runs import differences
@@ -115,17 +113,9 @@ def test_a_profilers_entries_are_tolerated(folder):
     load_depth_network(str(folder), MODEL)
 
 
-class Bomb:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
 @pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
 def test_a_pickle_bomb_does_not_go_off(folder, tmp_path, save):
-    save({"height": Bomb(tmp_path / "bang")}, folder / "encoder.pth")
+    save({"height": Bomb(open, str(tmp_path / "bang"), "w")}, folder / "encoder.pth")
     with pytest.raises(UserError, match="not a readable weights file"):
         load_depth_network(str(folder), MODEL)
     assert not (tmp_path / "bang").exists()
@@ -186,38 +176,6 @@ def test_writing_moves_tensors_to_the_cpu_and_leaves_nothing_beside(tmp_path):
     state = read_state(str(tmp_path / "a.pth"))
     assert state["x"].device.type == "cpu" and not state["x"].requires_grad and state["n"][1][0] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
-
-
-@pytest.mark.parametrize("wrapped", [True, False])
-def test_imagenet_weights_report_matched_missing_and_unexpected(tmp_path, wrapped, caplog):
-    caplog.set_level(logging.INFO)
-    encoder, source = LiteMono(MODEL), seeded_networks()[0].state_dict()
-    weights = {**source, "head.weight": torch.zeros(2), "norm.bias": torch.zeros(2), "odd": torch.zeros(1)}
-    gone = [key for key in source if key.startswith("stages.0.0.")]
-    weights = {key: value for key, value in weights.items() if key not in gone}
-    torch.save({"model": weights, "epoch": 3} if wrapped else weights, tmp_path / "w.pth")
-    matched, missing, unexpected = load_pretrained_encoder(encoder, str(tmp_path / "w.pth"))
-    assert (len(matched), sorted(missing), unexpected) == (len(source) - len(gone), sorted(gone), ["odd"])
-    assert all(torch.equal(encoder.state_dict()[key], source[key]) for key in matched)
-    assert f"{len(matched)} keys matched, {len(gone)} missing, 1 unexpected" in caplog.text
-
-
-@pytest.mark.parametrize("weights, words", [
-    ({"other": torch.zeros(1)}, "no entry of the pre-trained file fits"),
-    ({"model": 5}, "not a state dict"),
-    ({"model": {3: torch.zeros(1)}}, "not a state dict"),
-    ({3: torch.zeros(1)}, "not a state dict"),
-])  # fmt: skip
-def test_imagenet_weights_that_match_nothing_are_refused(tmp_path, weights, words):
-    torch.save(weights, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=words):
-        load_pretrained_encoder(LiteMono(MODEL), str(tmp_path / "w.pth"))
-
-
-def test_imagenet_weights_of_another_model_advise(tmp_path):
-    torch.save(LiteMono("lite-mono").state_dict(), tmp_path / "w.pth")
-    state = torch.load(tmp_path / "w.pth", weights_only=True)
-    assert files.identify_model(state) == "lite-mono"
 
 
 # --- what weights are, told by themselves ----------------------------------------------------------------------------
@@ -326,49 +284,6 @@ def test_a_folder_a_level_too_high_says_which_is_meant(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no weights.*give a folder that holds encoder.pth"):
         load_depth_network(str(tmp_path / "empty"))
-
-
-def raw_checkpoint(model=MODEL, prefix=""):
-    """Return what the published pre-training code writes: optimiser and options beside the weights."""
-    torch.manual_seed(0)
-    encoder = LiteMono(model)
-    weights = encoder.state_dict() | {"norm.weight": torch.ones(128), "norm.bias": torch.zeros(128)}
-    weights |= {"head.weight": torch.zeros(1000, 128), "head.bias": torch.zeros(1000)}
-    optimiser = torch.optim.AdamW(encoder.parameters())
-    sum(p.sum() for p in encoder.parameters()).backward()
-    optimiser.step()
-    args = argparse.Namespace(model=model.replace("-", "_"), lr=6e-3, data_path="/data", distributed=True, gpu=0)
-    weights = {prefix + key: value for key, value in weights.items()}
-    return {"model": weights, "optimizer": optimiser.state_dict(), "epoch": 99, "scaler": {}, "args": args}
-
-
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_raw_checkpoints_of_published_pretraining_are_read(tmp_path, prefix):
-    torch.save(raw_checkpoint(prefix=prefix), tmp_path / "checkpoint.pth")
-    encoder = LiteMono(MODEL)
-    matched, missing, unexpected = load_pretrained_encoder(encoder, str(tmp_path / "checkpoint.pth"))
-    assert len(matched) == len(encoder.state_dict()) and not missing and not unexpected
-    check_encoder(str(tmp_path / "checkpoint.pth"), MODEL)
-
-
-def test_options_of_another_kind_are_still_refused(tmp_path):
-    torch.save(raw_checkpoint() | {"args": Bomb(tmp_path / "bang")}, tmp_path / "checkpoint.pth")
-    with pytest.raises(UserError, match="not a readable weights file"):
-        load_pretrained_encoder(LiteMono(MODEL), str(tmp_path / "checkpoint.pth"))
-    assert not (tmp_path / "bang").exists()
-
-
-def test_imagenet_weights_of_the_wrong_file_or_not_finite_are_refused(folder, tmp_path, caplog):
-    with pytest.raises(UserError, match="holds a depth decoder: give encoder.pth"):
-        load_pretrained_encoder(LiteMono(MODEL), str(folder / "depth.pth"))
-    state = torch.load(folder / "encoder.pth", weights_only=True)
-    torch.save({"model": {**state, "stem2.0.conv.weight": state["stem2.0.conv.weight"] * float("nan")}},
-               tmp_path / "w.pth")  # fmt: skip
-    with pytest.raises(UserError, match="not finite.*stem2.0.conv.weight"):
-        load_pretrained_encoder(LiteMono(MODEL), str(tmp_path / "w.pth"))
-    torch.save(LiteMono("lite-mono-small").state_dict(), tmp_path / "w.pth")
-    load_pretrained_encoder(LiteMono("lite-mono"), str(tmp_path / "w.pth"))
-    assert "is lite-mono-small's, the encoder lite-mono's" in caplog.text
 
 
 def test_reading_warns_of_nothing_on_stderr(folder, tmp_path):

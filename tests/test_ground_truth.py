@@ -14,6 +14,7 @@ import kitti_utils
 from evaluation import ground_truth
 from evaluation.ground_truth_file import load_ground_truth
 from system.errors import UserError
+from tests.bomb import Bomb
 
 DRIVE = "2011_09_26/2011_09_26_drive_0002_sync"
 CAMERAS = "S_rect_02: {} {}\nR_rect_00: 1 0 0 0 1 0 0 0 1\nP_rect_02: 60 0 30 5 0 60 10 0 0 0 1 0\n"
@@ -175,14 +176,6 @@ def test_plain_array_of_equal_sizes_is_read(tmp_path):
     np.savez(tmp_path / "gt.npz", data=np.ones((3, 4, 5)))
     depths = load_ground_truth(tmp_path / "gt.npz")
     assert len(depths) == 3 and depths[0].shape == (4, 5) and depths[0].dtype == np.float32
-
-
-class Bomb:
-    def __init__(self, function, *arguments):
-        self.call = (function, arguments)
-
-    def __reduce__(self):
-        return self.call
 
 
 BOMBS = [(os.system, "touch {}"), (open, "{}", "w"), (eval, "open('{}', 'w')"), (np.save, "{}", 1)]

@@ -12,19 +12,10 @@ import pytest
 import torch
 
 from system.files import is_partial
+from tests.bomb import Bomb
 from tests.short_runs import arguments, files_below
 
 TINY = ("--model", "lite-mono-tiny", "--no_cuda")
-
-
-class Bomb:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return open, (self.path, "w")
 
 
 @pytest.fixture
@@ -78,12 +69,12 @@ def write(path, text):
 
 
 def bomb(world, path):
-    torch.save({"height": Bomb(world.bang)}, path)
+    torch.save({"height": Bomb(open, str(world.bang), "w")}, path)
 
 
 def bomb_as_ground_truth(world):
     maps = np.empty(1, dtype=object)
-    maps[0] = Bomb(world.bang)
+    maps[0] = Bomb(open, str(world.bang), "w")
     np.savez(world.split / "gt_depths.npz", data=maps)
 
 
@@ -96,7 +87,7 @@ def no_network(world):
 
 def pickled(world):
     write(world.root / "w.pth", "")
-    (world.root / "w.pth").write_bytes(pickle.dumps(Bomb(world.bang)))
+    (world.root / "w.pth").write_bytes(pickle.dumps(Bomb(open, str(world.bang), "w")))
     return world.root / "w.pth"
 
 
