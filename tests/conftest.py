@@ -105,9 +105,9 @@ def tree(tmp_path):
 def kitti_site():
     """A local server with the archives of a small KITTI."""
     from tests.http_site import Site
-    from tests.tiny_kitti import server_files
+    from tests.kitti_preparation import SERVED
 
-    with Site(server_files()) as running:
+    with Site(SERVED) as running:
         yield running
 
 
