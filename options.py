@@ -16,7 +16,7 @@ from evaluation.evaluation_options import (
     turn_to_evaluation,
 )
 from losses.supervision_options import add_supervision_options, supervision_contradictions
-from networks.model_table import MODELS, USUAL_MODEL
+from networks.model_table import LARGEST_IMAGE, MODELS, USUAL_MODEL
 from system.command_line import Parser, positive, whole
 from system.devices import NAMES as DEVICES
 from system.errors import UserError, UserErrors
@@ -216,6 +216,9 @@ def contradictions(opt):
             yield f"--{name} is not a multiple of 32", value, f"use {nearest}, for example"
         elif getattr(opt, name) > LARGEST_SIDE:
             yield f"--{name} is larger than any image here", getattr(opt, name), f"use {LARGEST_SIDE} at most"
+    if opt.height * opt.width > LARGEST_IMAGE:
+        yield ("--height and --width are larger than weights are read for", f"{opt.width}x{opt.height}",
+               f"height times width may be {LARGEST_IMAGE} pixels at most")  # fmt: skip
     if opt.num_workers > MOST_WORKERS:
         yield "--num_workers is beyond reason", opt.num_workers, f"use one for each core, {MOST_WORKERS} at most"
     if opt.seed >= 2**32:

@@ -14,6 +14,7 @@ from evaluation.cost import network_cost
 from losses.objective import compute_losses
 from reports import after_training
 from system import distributed as process_group
+from system import memory
 from system.errors import UserError
 from system.files import sweep
 from training.averaged_weights import BEST as AVERAGE_BEST
@@ -42,6 +43,8 @@ from training.validation import protocol_for, validate
 
 log = logging.getLogger(__name__)
 
+BYTES_A_PIXEL = 500  # that a step takes on a CPU at the very least; lite-mono-tiny with PoseCNN measured 930
+
 
 class Trainer:
     """A training run.
@@ -66,6 +69,10 @@ class Trainer:
             raise UserError("BatchNorm statistics are shared between GPUs only", "--sync_bn", "drop --sync_bn")
         if opt.cuda_graph:
             refuse_unless_recordable(opt, self.device, self.processes)
+        if self.device.type == "cpu":
+            pixels = opt.batch_size * opt.height * opt.width
+            memory.refuse_beyond(pixels * BYTES_A_PIXEL, f"{opt.batch_size} x {opt.width}x{opt.height} pixels a step",
+                                 "lower --height and --width, or --batch_size with more --grad_accum")  # fmt: skip
         set_up(self.device, opt.deterministic)
         seed_everything(opt.seed)
         self.run = RunFolder(opt.log_dir, opt.model_name)

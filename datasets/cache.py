@@ -12,6 +12,7 @@ import numpy as np
 from datasets.cache_contents import GIGABYTE, CacheContents
 from datasets.cache_filling import fill
 from datasets.cache_folder import find_or_build
+from system import memory
 from system.errors import UserError, from_os_error
 
 RAM = "ram"
@@ -128,7 +129,7 @@ def _read_at(file, view, offset):
 
 
 def _build_in_memory(contents, workers, quiet):
-    free = _free_memory()
+    free = memory.free()
     if free is not None and contents.bytes > free:
         which = f"{contents.size_text()}, {free / GIGABYTE:.2f} GB free"
         raise UserError("not enough memory for the cache", which, "give --cache a folder, or choose a smaller size")
@@ -136,12 +137,3 @@ def _build_in_memory(contents, workers, quiet):
     os.ftruncate(file, max(contents.bytes, 1))
     path = f"/proc/{os.getpid()}/fd/{file}"  # how other processes find it
     return path, fill(contents, path, workers, quiet)["readable"]
-
-
-def _free_memory():
-    try:
-        with open("/proc/meminfo") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None

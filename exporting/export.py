@@ -14,11 +14,14 @@ from exporting import checks, formats, precision, web
 from exporting.facts import facts
 from exporting.network import ExportedNetwork, Form
 from exporting.onnx_file import onnx_model
-from system import files
+from networks.model_table import LARGEST_IMAGE
+from system import files, memory
 from system.errors import UserError, UserErrors
 from system.progress import Progress
 
 LEAST_OF_ANY_SIZE = 64  # pixels of a side: the tracer takes a free dimension of one block of 32 as fixed
+LARGE = 2**21  # pixels of an image that takes long
+BYTES_A_PIXEL = 200  # that an export takes at the very least; lite-mono-tiny measured 250
 LARGEST_SCALE = 1e9  # metres per unit of depth; float32 numbers stay far from their limits
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 
@@ -56,11 +59,13 @@ def export(opt):
         raise UserError("graphs for any size begin at 64 pixels", f"--any_size with {form.size[1]}x{form.size[0]}", fix)
     pixels = read_images(opt.images, form, opt.calibration_images) if opt.images else []
     trials = checks.trial_images(form, pixels[:: max(1, len(pixels) // checks.REAL_IMAGES)][: checks.REAL_IMAGES])
-    wanted = [checks.expected(network, form, image) for image in trials]
     about = facts(form, opt, network, folder)
-    module = ExportedNetwork(network, form).eval()
     height, width = form.size
     print(f"{network.model}, {width}x{height}, {opt.precision}: {about['preprocessing']} -> {about['meaning']}")
+    if height * width > LARGE:
+        print(f"an image of {height * width / 1e6:.0f} million pixels: this takes minutes", flush=True)
+    wanted = [checks.expected(network, form, image) for image in trials]
+    module = ExportedNetwork(network, form).eval()
     content, rows = _made(opt, module, form, about, pixels, trials, wanted)
     if rows:
         print(table(rows))
@@ -98,6 +103,11 @@ def _contradictions(opt):
 
 def _form(opt, network):
     size = opt.height or network.height, opt.width or network.width
+    pixels, what = size[0] * size[1], f"{size[1]}x{size[0]}"
+    if pixels > LARGEST_IMAGE:
+        fix = f"height times width may be {LARGEST_IMAGE} pixels at most"
+        raise UserError("the graph's image is too large", what, fix)
+    memory.refuse_beyond(pixels * BYTES_A_PIXEL, f"tracing at {what}", "lower --height and --width")
     return Form(size, opt.input, opt.resize, opt.any_size, opt.any_batch, opt.depth, opt.metric_scale)
 
 

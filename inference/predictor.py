@@ -17,10 +17,12 @@ from inference.images import enlarge, network_values, to_image
 from inference.post_processing import batch_post_process_disparity
 from inference.replay import Replayed
 from layers import disp_to_depth
+from system import memory
 from system.devices import choose_device
 from system.errors import UserError
 
 PRECISIONS = ("float32", "float16", "bfloat16")
+BYTES_A_PIXEL = 100  # that a prediction takes on a CPU at the very least; lite-mono-tiny measured 150
 
 
 class Predictor:
@@ -82,6 +84,10 @@ class Predictor:
         Args:
             images: (B, 3, H, W) float32 in [0, 1]; H and W multiples of 32.
         """
+        if self.device.type == "cpu":
+            count, _, height, width = images.shape
+            fix = "lower --batch_size" if count > 1 else "use weights of a smaller size"
+            memory.refuse_beyond(count * height * width * BYTES_A_PIXEL, f"{count} x {width}x{height} pixels", fix)
         return self._run(images.to(self.device, non_blocking=True))
 
     @torch.inference_mode()

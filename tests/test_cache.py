@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from datasets import KITTIRAWDataset, cache, cache_folder, jitter, on_device
 from datasets.cache_contents import CacheContents
+from system import memory
 from system.errors import UserError
 from tests.rounded_products import RoundedProducts
 
@@ -116,7 +117,7 @@ def test_size_is_said_before(raw, where, caplog):
 
 
 def test_no_room_is_a_user_error(raw, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "_free_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "free", lambda: 1000)
     with pytest.raises(UserError, match="not enough memory for the cache; 12 frames at 96x32"):
         open_cache("ram", make(raw))
     monkeypatch.setattr(cache_folder.shutil, "disk_usage", lambda _: type("usage", (), {"free": 1000}))

@@ -195,6 +195,7 @@ def test_difference_by_hand():
         (("--out", "model.onnx", "--precision", "int8"), ("no --images", "--images FOLDER")),
         (("--out", "model.onnx", "--metric_scale", "0"), ("--metric_scale",)),
         (("--out", "model.onnx", "--metric_scale", "inf"), ("--metric_scale", "inf")),
+        (("--out", "model.onnx", "--height", "8192", "--width", "8192"), ("too large", "8192x8192", "pixels at most")),
         (("--out", "model.onnx", "--any_size", "--height", "32"), ("--any_size with", "--height and --width of 64")),
         (("--out", "model.onnx", "--images", "nowhere"), ("no such folder of images", "nowhere")),
     ],

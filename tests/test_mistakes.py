@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from system import memory
 from system.files import is_partial
 from tests.bomb import Bomb
 from tests.short_runs import arguments, files_below
@@ -111,6 +112,12 @@ BEFORE = {
     "train: empty list": (lambda w: (write(w.split / "train_files.txt", "\n"), train(w))[1], "an empty split file"),
     "train: no list": (lambda w: ((w.split / "val_files.txt").unlink(), train(w))[1], "val_files.txt"),
     "train: height": (lambda w: train(w, "--height", 200), "--height is not a multiple of 32; 200"),
+    "train: image": (lambda w: train(w, "--height", 8192, "--width", 8192), "larger than weights are read for"),
+    "train: memory": (
+        lambda w: (w.monkeypatch.setattr(memory, "total", lambda: 10**10),
+                   train(w, "--height", 4096, "--width", 4096))[1],
+        "it does not fit into the memory; 10 x 4096x4096 pixels a step: at least 84 GB, this machine has 10 GB",
+    ),
     "train: five rates": (lambda w: train(w, "--lr", 1, 2, 3, 4, 5), "--lr takes six numbers; 5 given"),
     "train: mask": (lambda w: train(w, "--predictive_mask"), "add --disable_automasking"),
     "train: one frame": (lambda w: train(w, "--frame_ids", 0), "nothing to be compared with"),

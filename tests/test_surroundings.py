@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from system import resources
+from system import memory, resources
 from system.command_line import command
 from system.errors import UserError
 from system.files import DAMAGED_ARRAYS, LARGEST_READ, open_regular, read_array, read_member
@@ -89,3 +89,26 @@ def test_a_file_without_end_is_refused(tmp_path):
     for name in ("sparse", "pipe"):
         with pytest.raises(UserError):
             open_regular(tmp_path / name)
+
+
+def test_what_can_never_fit_is_refused_before_memory_is_taken(monkeypatch):
+    monkeypatch.setattr(memory, "total", lambda: 10**10)
+    memory.refuse_beyond(10**10, "4 x 64x32 pixels", "lower --batch_size")
+    with pytest.raises(UserError) as refused:
+        memory.refuse_beyond(2 * 10**10, "4 x 64x32 pixels", "lower --batch_size")
+    assert str(refused.value) == ("it does not fit into the memory; 4 x 64x32 pixels: at least 20 GB, this machine has "
+                                  "10 GB; lower --batch_size")  # fmt: skip
+    monkeypatch.setattr(memory, "total", lambda: None)
+    memory.refuse_beyond(10**18, "where the system does not tell", "")
+
+
+def test_the_memory_is_the_machines_or_its_containers(monkeypatch, tmp_path):
+    limit = tmp_path / "limit"
+    monkeypatch.setattr(memory, "_LIMITS", (str(limit),))
+    monkeypatch.setattr(memory, "_meminfo", lambda: {"MemTotal": 8000, "SwapTotal": 100, "MemAvailable": 3000})
+    assert (memory.total(), memory.free()) == (8100, 3000)
+    for text, expected in (("max\n", 8100), ("5000\n", 5100), ("9000\n", 8100)):
+        limit.write_text(text)
+        assert memory.total() == expected
+    monkeypatch.setattr(memory, "_meminfo", dict)
+    assert memory.total() is None and memory.free() is None
