@@ -1,7 +1,8 @@
 """What talks to the operating system or the terminal.
 
 Importing it makes sure that the project's folders are what their names mean, since one of them, `datasets`, is also the
-name of a package of Hugging Face's.
+name of a package of Hugging Face's. In a process that one of the project's own files has started, it also makes sure
+that a package which is missing while the file's imports run is one line and exit code 2, as it is later on.
 """
 
 import os
@@ -30,4 +31,18 @@ def _claim_names():
             raise ImportError(line)
 
 
+def _is_started_here():
+    """Whether the file that this process runs is one of the project's, tests left out."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    if main is None and sys.argv[:1] == ["-m"]:  # its package is being imported, the file itself comes later
+        name = sys.orig_argv[sys.orig_argv.index("-m") + 1] if "-m" in sys.orig_argv else ""
+        main = os.path.join(ROOT, *name.split(".")) if os.path.isdir(os.path.join(ROOT, name.split(".")[0])) else None
+    inside = os.path.abspath(main or os.sep).removeprefix(ROOT + os.sep)
+    return not os.path.isabs(inside) and inside.split(os.sep)[0] not in ("tests", ".venv")
+
+
 _claim_names()
+if _is_started_here():
+    from system import resources
+
+    resources.tell_missing_packages()

@@ -1,5 +1,9 @@
 """What memory, threads, GPUs and missing packages do to a command, told from their errors; free of torch."""
 
+import os
+import sys
+import warnings
+
 from system.errors import UserError
 
 _MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory", "bad_alloc",
@@ -8,7 +12,23 @@ _GPU = ("cuda error", "cudnn error", "cublas", "cufft", "cusolver", "device-side
 # Import names of what requirements.txt lists.
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "PIL", "skimage", "cv2", "matplotlib", "scipy", "tensorboardX",
              "tensorboard", "tqdm", "jinja2")  # fmt: skip
+_NO_LIBRARY = "cannot open shared object file"
 _KINDS = (MemoryError, RuntimeError, ImportError)  # what such errors come as
+
+
+def tell_missing_packages():
+    """Let a missing package that nobody catches end the process with one line and exit code 2, not with a traceback."""
+    usual = sys.excepthook
+
+    def hook(kind, error, trace):
+        problem = cause(error, os.path.basename(sys.argv[0])) if isinstance(error, ImportError) else None
+        if problem is None:
+            return usual(kind, error, trace)
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)
+
+    sys.excepthook = hook
+    warnings.filterwarnings("ignore", "Failed to initialize NumPy")  # torch's, before the line that names it
 
 
 def _memory_was_short(error):
@@ -30,6 +50,9 @@ def cause(error, where, trains=False):
         return None
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _PACKAGES:
         return UserError("a package is missing", error.name, "run pip install -r requirements.txt")
+    if isinstance(error, ImportError) and _NO_LIBRARY in str(error):
+        fix = "install it with the system's packages (libGL.so.1: or replace opencv-python by opencv-python-headless)"
+        return UserError("a library of the system is missing", str(error).partition(_NO_LIBRARY)[0].rstrip(": "), fix)
     lines = str(error).strip().splitlines() or [type(error).__name__]
     lower = str(error).lower()
     if type(error).__name__ == "OutOfMemoryError":  # torch's; it has no other base than RuntimeError

@@ -28,6 +28,8 @@ CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 
         (torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore"), "the GPU reports"),
         (RuntimeError("can't start new thread"), "no more threads can be started"),
         (ModuleNotFoundError("No module named 'cv2'", name="cv2"), "a package is missing; cv2; run pip install -r"),
+        (ImportError("libGL.so.1: cannot open shared object file: No such file"), "a library of the system is missing; "
+                                                                                "libGL.so.1; install it"),
         (NotImplementedError("This Python build lacks multiprocessing.synchronize"), "no processes can be started"),
     ],
 )

@@ -117,7 +117,8 @@ def _write_lists(data, shares, margin, say):
     empty = [part for part, lines in lists.items() if not lines]
     if empty:
         total = sum(frames for _, frames in sequences)
-        fix = f"give more video, lower --min_motion, or set --{empty[0]}_share 0"
+        fix = "give more video, or lower --min_motion"
+        fix += "" if empty[0] == "train" else f", or set --{empty[0]}_share 0"
         which = f"{total} frames in {len(sequences)} sequence{'s' * (len(sequences) != 1)}"
         raise UserError(f"too few frames for a {empty[0]} list", which, fix)
     for part in PARTS:
