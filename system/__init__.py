@@ -8,6 +8,8 @@ that a package which is missing while the file's imports run is one line and exi
 import os
 import sys
 
+from system import resources
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -43,6 +45,4 @@ def _is_started_here():
 
 _claim_names()
 if _is_started_here():
-    from system import resources
-
     resources.tell_missing_packages()
