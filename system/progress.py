@@ -1,6 +1,7 @@
 """How far a job is: tqdm's bar on a terminal, a line now and then in a log file."""
 
 import sys
+import time
 
 from tqdm import tqdm
 
@@ -25,6 +26,8 @@ class Progress(tqdm):
         period = TERMINAL_PERIOD if stream.isatty() else FILE_PERIOD
         options = {"unit": f" {unit}", "mininterval": period, "maxinterval": period, "delay": PATIENCE, **options}
         super().__init__(desc=title, total=total, disable=quiet, file=stream, **options)
+        self._time = time.monotonic  # a clock that is set back would silence it, and make what is left negative
+        self.start_t = self.last_print_t = self._time()
 
     def advance(self, steps=1):
         """Count `steps` more; threads may do so at once."""

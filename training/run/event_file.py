@@ -12,6 +12,14 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 
+PREFIX = "events.out.tfevents."
+
+
+def _after_others(folder):
+    """Return the time now, or one after the newest event file's where the clock was set back: readers sort by it."""
+    stamps = [name.removeprefix(PREFIX).partition(".")[0] for name in os.listdir(folder) if name.startswith(PREFIX)]
+    return max([time.time(), *(int(stamp) + 1.0 for stamp in stamps if stamp.isdecimal() and len(stamp) < 12)])
+
 
 class EventFile:
     """One event file in `folder`.
@@ -26,7 +34,9 @@ class EventFile:
 
     def __init__(self, folder, first_step=None):
         os.makedirs(folder, exist_ok=True)
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        self._began = _after_others(folder)
+        self._clock = time.monotonic()  # a clock that is set back or forward in mid-run moves no entry
+        name = f"{PREFIX}{int(self._began)}.{socket.gethostname()}.{os.getpid()}"
         self._path = os.path.join(folder, name)
         self._records = RecordWriter(self._path)
         self._write(Event(file_version="brain.Event:2"))
@@ -56,7 +66,7 @@ class EventFile:
             self._records.close()
 
     def _write(self, event):
-        event.wall_time = time.time()
+        event.wall_time = self._began + time.monotonic() - self._clock
         with self._naming_it():
             self._records.write(event.SerializeToString())
 
