@@ -17,7 +17,7 @@ BITS = 22  # of Pillow's fixed-point coefficients
 HALF = 1 << (BITS // 2)
 LOBES = 3  # of the Lanczos window
 ONE_ORDER = int(PIL.__version__.split(".")[0]) < 13  # Pillow up to 12 goes along rows first, whatever the sizes
-BLOCK = 14  # outputs per matrix product
+BLOCK = 16  # outputs per matrix product
 PRODUCT = 1 << 18  # multiplications per matrix product: few enough that no BLAS starts threads for them
 
 

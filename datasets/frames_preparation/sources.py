@@ -42,11 +42,13 @@ class Video:
                 stream.thread_type = "AUTO"
                 self.length = _seconds(stream, container, av)
                 self.rate = float(stream.average_rate) if stream.average_rate else None
+                converter = av.video.reformatter.VideoReformatter()  # a frame's own would begin anew with each
                 for frame in container.decode(stream):
                     if first is None:
                         first = frame.time or 0.0
                     last = (frame.time if frame.time is not None else last) - first
-                    yield last, upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+                    image = converter.reformat(frame, format="rgb24").to_ndarray()
+                    yield last, upright(image, frame.rotation)
         except av.FFmpegError as error:
             if first is None:
                 reason = f"{self.path}: {error.strerror or error}"
