@@ -1,10 +1,11 @@
 """What Inductor makes of a compiled training step on CUDA, by its own count, without a GPU.
 
-    python -m tests.gpu_on_paper --compiled BATCH HEIGHT WIDTH [options of train.py] [--parts augmentation loss]
+    python -m tests.gpu_on_paper --compiled BATCH HEIGHT WIDTH [options of train.py] [--parts augmentation loss broken]
 
 prints a JSON object: kernels after fusion and the bytes that they read and write, by part and altogether. Graphs are
 traced with fake tensors, split and fused as torch.compile does it; no kernel is built. What is not compiled (bytes to
-colours, the optimisers) is counted operation by operation.
+colours, the optimisers) is counted operation by operation. `broken`, counted when asked for and not added to the sums,
+is a loss that makes one large map more, with sums that nothing fuses with.
 """
 
 import collections
@@ -98,10 +99,12 @@ def main(argv):
         else:
             with trainer.precision.autocast():
                 outputs = trainer.network(inputs)
-        if "loss" in parts:
-            _loss(trainer, fusion, inputs, outputs)
+        for name in ("loss", "broken"):
+            if name in parts:
+                _loss(name, trainer, fusion, inputs, outputs)
         fusion.found["not compiled"] = _rest(trainer)
-    kernels, moved = (sum(each[index] for each in fusion.found.values()) for index in (0, 1))
+    counted = [each for name, each in fusion.found.items() if name != "broken"]
+    kernels, moved = (sum(each[index] for each in counted) for index in (0, 1))
     found = {name: {"kernels": count, "gigabytes": size / 1e9} for name, (count, size) in fusion.found.items()}
     print(json.dumps({"kernels": kernels, "gigabytes": moved / 1e9, "parts": found}))
 
@@ -133,12 +136,17 @@ def _networks(trainer, fusion, inputs):
     return outputs
 
 
-def _loss(trainer, fusion, inputs, outputs):
+def _loss(name, trainer, fusion, inputs, outputs):
     from losses.objective import compute_losses
 
-    call = fusion.compiled("loss", lambda *given: compute_losses(*given, trainer.objective))
+    def loss(*given):
+        maps, losses = compute_losses(*given, trainer.objective)
+        if name == "broken":
+            maps["sums"] = maps["depth", 0, 0].expand(-1, 64, -1, -1).flatten(2).cumsum(2).cumsum(1).cumsum(2)
+        return maps, losses
+
     given = torch.utils._pytree.tree_map(lambda each: each.detach().requires_grad_(each.requires_grad), outputs)
-    call(inputs, given)[1]["loss"].backward()
+    fusion.compiled(name, loss)(inputs, given)[1]["loss"].backward()
 
 
 def _rest(trainer):
