@@ -56,8 +56,9 @@ def check(opt):
     if opt.fov and (opt.camera_file or opt.fov >= 170):
         raise UserError("--fov is a stand-in for --camera_file, below 170", f"{opt.fov:g}", "give one of them")
     for x, y, metres in opt.pixel or ():
-        if not (all(map(math.isfinite, (x, y, metres))) and metres > 0):
-            raise UserError("a pixel without a distance", f"--pixel {x:g} {y:g} {metres:g}", "give metres above 0")
+        if not (all(map(math.isfinite, (x, y))) and 1e-3 <= metres <= 1e6):
+            raise UserError("a pixel without a distance", f"--pixel {x:g} {y:g} {metres:g}",
+                            "give metres from 0.001 to 1e6")  # fmt: skip
 
 
 @command

@@ -182,6 +182,8 @@ def test_a_broken_scale_file_is_one_line(weights, content):
         (("--baseline", 1, "--camera_pitch", 8), "--camera_pitch goes with --camera_height"),
         (("--camera_height", 1), "no images to calibrate with"),
         (("--pixel", 1, 2, -3), "a pixel without a distance"),
+        (("--pixel", 1, 2, 1e-300), "a pixel without a distance"),
+        (("--pixel", 1, 2, 1e300), "a pixel without a distance"),
         (("--pixel", 1, 2, "x"), "invalid float"),
         (("--camera_height", 1, "--fov", 60, "--camera_file", "c"), "--fov is a stand-in"),
     ],
