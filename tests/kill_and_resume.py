@@ -1,7 +1,7 @@
 """Kill a small training run again and again, resume it each time, and compare its end with an undisturbed run's.
 
     python -m tests.kill_and_resume --kills 20
-    python -m tests.kill_and_resume --kills 20 --signal TERM
+    python -m tests.kill_and_resume --kills 20 --signals TERM
 
 Processes are forked from this one, so that a life costs no start of Python; nothing is shared with them but the files.
 """
@@ -67,8 +67,8 @@ def has_states(folder):
     return any((Path(folder) / "run" / "states").glob("state_*.pt"))
 
 
-def kill_and_resume(data, folder, kills, signum=signal.SIGKILL, longest=None, seed=0, more=(), tell=lambda text: None):
-    """Kill runs `kills` times in all, each resumed until it has finished.
+def kill_and_resume(data, folder, kills, signals=(signal.SIGKILL,), longest=None, seed=0, more=(), tell=print):
+    """Kill runs `kills` times in all by each signal, each resumed until it has finished.
 
     Args:
         data: data path of a synthetic drive.
@@ -79,15 +79,22 @@ def kill_and_resume(data, folder, kills, signum=signal.SIGKILL, longest=None, se
     Raises:
         AssertionError: a life ended otherwise than expected, or a run's end differs from the undisturbed one's.
     """
-    import trainer  # noqa: F401  (the forked processes find it loaded)
+    import torch._dynamo  # noqa: F401  (the forked processes find both loaded; optimisers import it)
+
+    import trainer  # noqa: F401
 
     chance, folder = random.Random(seed), Path(folder)
     began = time.monotonic()
     assert live(arguments(data, folder / "undisturbed", *FLAGS, *more)) == 0
     longest = longest or (time.monotonic() - began) / 3
+    for signum in signals:
+        _kill_and_resume(data, folder, kills, signum, longest, chance, more, tell)
+
+
+def _kill_and_resume(data, folder, kills, signum, longest, chance, more, tell):
     killed, runs = 0, 0
     while killed < kills:
-        home, ended, lives = folder / f"run_{runs}", False, 0
+        home, ended, lives = folder / f"{signum.name}_{runs}", False, 0
         while not ended:
             resume = ["--resume"] if has_states(home) else []
             delay = chance.uniform(0, longest) if killed < kills else None
@@ -99,7 +106,8 @@ def kill_and_resume(data, folder, kills, signum=signal.SIGKILL, longest=None, se
         assert_same_end(folder / "undisturbed" / "run", home / "run")
         shutil.rmtree(home)
         runs += 1
-        tell(f"run {runs}: {lives} lives, {killed} of {kills} kills, the end equals the undisturbed run's")
+        tell(f"run {runs}: {lives} lives, {killed} of {kills} kills by {signum.name}, the end equals the undisturbed "
+             "run's")  # fmt: skip
 
 
 @command
@@ -108,8 +116,8 @@ def main(argv=None):
     from demo.street.__main__ import main as write_drive
 
     parser = Parser(prog="-m tests.kill_and_resume", description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20, help="in all")
-    parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL", help="which signal")
+    parser.add_argument("--kills", type=int, default=20, help="in all, by each signal")
+    parser.add_argument("--signals", nargs="+", choices=("KILL", "TERM"), default=["KILL"], help="which signals")
     parser.add_argument("--longest", type=float, help="seconds of a life at most")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--num_workers", default="0", help="processes that load data, in each run")
@@ -124,8 +132,8 @@ def main(argv=None):
             ]
         )
         more = ("--num_workers", opt.num_workers)
-        signum = signal.Signals[f"SIG{opt.signal}"]
-        kill_and_resume(drive, Path(folder) / "runs", opt.kills, signum, opt.longest, opt.seed, more, print)
+        signals = [signal.Signals[f"SIG{name}"] for name in opt.signals]
+        kill_and_resume(drive, Path(folder) / "runs", opt.kills, signals, opt.longest, opt.seed, more)
     return 0
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import train
-from tests.conftest import ROOT
 from tests.ranks import free_port
 from tests.short_runs import arguments, assert_same_end, newest_state
 from tests.test_ending import Run
@@ -84,19 +83,21 @@ def differences_of_ends(run, other):
     return [key for key in mine if not np.array_equal(mine[key].numpy(), theirs[key].numpy())]
 
 
-# --- two processes under torchrun -----------------------------------------------------------------------------------
+# --- two processes of one run ---------------------------------------------------------------------------------------
+
+SECOND = '(export RANK=1 LOCAL_RANK=1; exec "$@") & export RANK=0 LOCAL_RANK=0;'  # beside the first, without a launcher
 
 
-def torchrun(*argv, **environment):
+def two_ranks(*argv, **environment):
     """Train in two processes; see `tests.two_processes` for what the environment may ask of them."""
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
-    return Run(sys.executable, *launcher, "-m", "tests.two_processes", *argv, PYTHONPATH=str(ROOT), **environment)
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return Run(sys.executable, "-m", "tests.two_processes", *argv, limits=SECOND, **meeting, **environment)
 
 
 @pytest.fixture(scope="module")
 def uncached_pair(synthetic_drive, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uncached_pair")
-    code, lines = torchrun(*pair_arguments(synthetic_drive, folder)).end()
+    code, lines = two_ranks(*pair_arguments(synthetic_drive, folder)).end()
     assert code == 0, lines
     return folder / "run"
 
@@ -108,21 +109,21 @@ def pair_arguments(data, folder, *more):
 def test_two_ranks_with_a_cache_killed_while_building_and_in_training(uncached_pair, synthetic_drive, tmp_path):
     cache = tmp_path / "cache"
     argv = pair_arguments(synthetic_drive, tmp_path, "--cache", cache, "--resume", "auto")
-    run = torchrun(*argv, SLOW_FRAMES="0.3")
+    run = two_ranks(*argv, SLOW_FRAMES="0.3")
     wait_for(run, lambda: cache.is_dir() and any(name.startswith(".frames") for name in os.listdir(cache)))
     time.sleep(1)
     run.kill_all()  # what is built is lost, the rubbish stays
     run.process.communicate()
     assert any(name.startswith(".frames") for name in os.listdir(cache))
 
-    run = torchrun(*argv, SLOW_STEPS="0.3")  # builds it, and is killed in the middle of an epoch
+    run = two_ranks(*argv, SLOW_STEPS="0.3")  # builds it, and is killed in the middle of an epoch
     wait_for(run, lambda: (tmp_path / "run" / "states" / "state_00000002.pt").exists())
     run.kill_all()
     run.process.communicate()
     assert sorted(name[:7] for name in os.listdir(cache)) == [".lock", "frames_"]
     assert newest_state(tmp_path / "run")["progress"][2] < 6
 
-    code, lines = torchrun(*argv).end()  # finds it, and goes on
+    code, lines = two_ranks(*argv).end()  # finds it, and goes on
     assert code == 0, lines
     assert_same_end(uncached_pair, tmp_path / "run")
 
@@ -131,13 +132,13 @@ def test_two_ranks_with_a_cache_half_there(uncached_pair, synthetic_drive, tmp_p
     argv = pair_arguments(synthetic_drive, tmp_path / "before", "--cache", tmp_path / "cache", "--max_steps", 1)
     assert train.main(argv) == 0
     overwrite(frames_folder(tmp_path / "cache") / "frames.u8")
-    code, lines = torchrun(*pair_arguments(synthetic_drive, tmp_path, "--cache", tmp_path / "cache")).end()
+    code, lines = two_ranks(*pair_arguments(synthetic_drive, tmp_path, "--cache", tmp_path / "cache")).end()
     assert code == 0, lines
     assert_same_end(uncached_pair, tmp_path / "run")
 
 
 def test_two_ranks_with_a_cache_in_memory(uncached_pair, synthetic_drive, tmp_path):
-    code, lines = torchrun(*pair_arguments(synthetic_drive, tmp_path, "--cache", "ram")).end()
+    code, lines = two_ranks(*pair_arguments(synthetic_drive, tmp_path, "--cache", "ram")).end()
     assert code == 0, lines
     assert_same_end(uncached_pair, tmp_path / "run")
 
