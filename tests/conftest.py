@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
+LONG = ("test_compile.py", "test_gpu_budgets.py", "test_pretrain.py", "test_cached_runs.py", "test_benchmark_gpu.py",
+        "test_distributed.py")  # fmt: skip
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 os.environ["no_proxy"] = "127.0.0.1"  # where the servers of tests are
@@ -20,6 +22,11 @@ def pytest_configure():
     import torch
 
     torch.set_num_threads(1)  # the sums, and so the last bits, do not depend on the machine
+
+
+def pytest_collection_modifyitems(items):
+    """Let the longest tests begin, so that none is left to one process at the end while the others have nothing."""
+    items.sort(key=lambda item: item.path.name not in LONG)  # files stay whole: their fixtures are made once
 
 
 def _folder_of(variable, what):
