@@ -1,7 +1,6 @@
 """A training step and predictions on an Apple GPU without one: fake tensors, and a mode that refuses float64 there.
 
-    python -m tests.mps_on_paper train [options of train.py]
-    python -m tests.mps_on_paper predict PRECISION
+    python -m tests.mps_on_paper train predict
 
 Shapes, types and devices are real, numbers are not. The backward pass is left out: torch's engine knows the streams of
 one kind of GPU alone; tests/gpu_on_paper.py takes it on CUDA and finds no float64 there either. Needs g++.
@@ -66,11 +65,11 @@ def _moved(module, device=None, *_, **__):
     return module
 
 
-def train(*flags):
+def train():
     """Take a step of `Trainer` but for the backward pass, whose gradients are made up."""
     from benchmark.gpu import steps
 
-    with steps.training("mps", "lite-mono-tiny", 2, 32, 64, flags) as (trainer, _):
+    with steps.training("mps", "lite-mono-tiny", 2, 32, 64, ()) as (trainer, _):
         assert trainer.device.type == "mps"
 
         def backward(loss):
@@ -83,7 +82,7 @@ def train(*flags):
             trainer._optimise([trainer.data.batch])
 
 
-def predict(precision):
+def predict():
     """Predict with the folded networks and with those that are trained."""
     from checkpointing.folders import DepthNetwork
     from inference import predictor
@@ -95,7 +94,7 @@ def predict(precision):
     predictor.load_depth_network = lambda *_, **__: network
     predictor.check_finite = lambda *_: None
     for fast in (True, False):
-        found = predictor.Predictor("weights", "lite-mono-tiny", "mps", fast=fast, precision=precision)
+        found = predictor.Predictor("weights", "lite-mono-tiny", "mps", fast=fast, precision="float32")
         assert found.device.type == "mps"
         assert found.predict(torch.empty(1, 3, 32, 64)).device.type == "mps"
 
@@ -115,14 +114,15 @@ def refuses_what_mps_refuses():
 JOBS = {"train": train, "predict": predict}
 
 
-def main(job, *words):
-    """Do a job, and print how many tensors it made on the device."""
+def main(*jobs):
+    """Do jobs, and print how many tensors each made on the device."""
     warnings.filterwarnings("ignore")
     with pretend(), WithoutFloat64() as refusing:
         refuses_what_mps_refuses()
-        refusing.seen = 0
-        JOBS[job](*words)
-    print(f"{refusing.seen} tensors, none of float64")
+        for job in jobs:
+            refusing.seen = 0
+            JOBS[job]()
+            print(f"{job}: {refusing.seen} tensors, none of float64")
 
 
 if __name__ == "__main__":

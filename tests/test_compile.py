@@ -17,14 +17,11 @@ from trainer import Trainer
 
 SIZE = (32, 64)
 SHALLOW = ((1,), (2,), (1, 2))  # dilations of fewer blocks: tracing takes a time for each, and all are alike
-VARIANTS = {
+VARIANTS = {  # an option each for the networks and for the loss, which are graphs of their own
     "default": (),
-    "stereo": ("--use_stereo",),
-    "mask": ("--predictive_mask", "--disable_automasking"),
-    "v1_multiscale": ("--v1_multiscale",),
-    "posecnn": ("--pose_model_type", "posecnn"),
-    "shared": ("--pose_model_type", "shared"),
-    "one scale": ("--scales", "0"),
+    "mask, posecnn": ("--predictive_mask", "--disable_automasking", "--pose_model_type", "posecnn"),
+    "shared, v1_multiscale": ("--pose_model_type", "shared", "--v1_multiscale"),
+    "stereo, one scale": ("--use_stereo", "--scales", "0"),
 }
 
 

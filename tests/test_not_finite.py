@@ -20,11 +20,12 @@ from training.optimisation import Optimisation
 from training.run import states
 
 
-def run_command(argv, **variables):
-    """Run train.py in a process of its own; return (exit code, lines on stderr)."""
-    ended = subprocess.run([sys.executable, "train.py", *argv], cwd=ROOT, capture_output=True, text=True, timeout=300,
-                           env={**os.environ, **variables})  # fmt: skip
-    return ended.returncode, ended.stderr.splitlines()
+def run_here(argv, capsys):
+    """Run train.py's main (as a process: tests/test_ending.py); return (exit code, lines on stderr)."""
+    import train
+
+    capsys.readouterr()
+    return train.main(argv), capsys.readouterr().err.splitlines()
 
 
 def assert_not_finite(ended, run, what, step):
@@ -35,21 +36,9 @@ def assert_not_finite(ended, run, what, step):
     assert report["step"] == step and report["what"] == what
 
 
-def run_here(argv, capsys):
-    """Run train.py's main; return (exit code, lines on stderr)."""
-    import train
-
-    capsys.readouterr()
-    return train.main(argv), capsys.readouterr().err.splitlines()
-
-
-def test_a_depth_range_that_overflows_is_the_one_line(synthetic_drive, tmp_path):
-    ended = run_command(arguments(synthetic_drive, tmp_path, "--min_depth", 1e-320), **{SWITCH: ""})
-    assert_not_finite(ended, tmp_path / "run", "disparity or motion", 0)
-
-
-def test_it_is_the_one_line_without_the_fast_ways_for_cpus_too(synthetic_drive, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv(SWITCH, "1")
+@pytest.mark.parametrize("plain", ["", "1"])
+def test_a_depth_range_that_overflows_is_the_one_line(synthetic_drive, tmp_path, capsys, monkeypatch, plain):
+    monkeypatch.setenv(SWITCH, plain)
     ended = run_here(arguments(synthetic_drive, tmp_path, "--min_depth", 1e-320), capsys)
     assert_not_finite(ended, tmp_path / "run", "disparity or motion", 0)
 

@@ -207,12 +207,12 @@ def test_help_comes_without_torch():
 
 
 LEARN = words(
-    "--nb_classes 10 --model lite-mono-tiny --input_size 64 --update_freq 1 --epochs 8 --warmup_epochs 1 "
+    "--nb_classes 10 --model lite-mono-tiny --input_size 32 --update_freq 1 --epochs 8 --warmup_epochs 1 "
     "--lr 1.5e-3 --aa none --num_workers 0 --device cpu --model_ema --model_ema_eval --model_ema_decay 0.9"
 )
 
 
-@pytest.mark.parametrize("count", [1, 2])  # processes: about a minute of computing each
+@pytest.mark.parametrize("count", [1, 2])  # processes: about half a minute of computing
 def test_shapes_and_textures_are_learned(count, tmp_path):
     data = write_folder(tmp_path / "data", train=32, val=10)
     flags = [*LEARN, "--batch_size", str(16 // count), "--data_path", data, "--output_dir", str(tmp_path / "run")]
