@@ -19,6 +19,7 @@ from system.errors import ADVICE, UserError, UserErrors, from_os_error
 from system.openmp import spin_briefly
 
 EXIT_USER_ERROR = 2
+DEEPEST = 500  # folders within one another that a path may name
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 STARTED_BY = os.getppid()  # noted early: the process that started this one may die while torch is loaded
 
@@ -61,6 +62,8 @@ class Parser(argparse.ArgumentParser):
                     yield UserError(f"{name} is empty", "''", "give a value, or leave the option out")
                 if isinstance(text, str) and "\0" in text:
                     yield UserError(f"{name} holds a zero byte", ascii(text), "give a name without it")
+                if isinstance(text, str) and text.count(os.sep) > DEEPEST:  # folders are made by recursion
+                    yield UserError(f"{name} is a path too deep", f"{text[:40]}...", "choose a shorter one")
 
     def tell_repeated(self, args=None):
         """Say in the log which options were given more than once with different values, and which value counts."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from system import memory, resources
-from system.command_line import command
+from system.command_line import Parser, command
 from system.errors import UserError
 from system.files import DAMAGED_ARRAYS, LARGEST_READ, open_regular, read_array, read_member
 
@@ -82,6 +82,13 @@ def test_a_whole_array_is_read(tmp_path):
     np.savez_compressed(tmp_path / "a.npz", depth=expected)
     with zipfile.ZipFile(tmp_path / "a.npz") as archive:
         assert np.array_equal(read_member(archive, "depth.npy"), expected)
+
+
+def test_a_path_of_thousands_of_folders_is_refused():
+    made = Parser(prog="x.py")
+    made.add_argument("--out")
+    with pytest.raises(UserError, match="--out is a path too deep"):
+        made.parse_args(["--out", "a/" * 2500])
 
 
 def test_a_file_without_end_is_refused(tmp_path):
