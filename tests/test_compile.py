@@ -11,17 +11,18 @@ from torch._dynamo.utils import counters
 import train
 from cpu import SWITCH
 from datasets import jitter, on_device
-from networks.model_table import MODELS
 from tests.short_runs import arguments, options
 from trainer import Trainer
 
 SIZE = (32, 64)
-SHALLOW = ((1,), (2,), (1, 2))  # dilations of fewer blocks: tracing takes a time for each, and all are alike
-VARIANTS = {  # an option each for the networks and for the loss, which are graphs of their own
+VARIANTS = {
     "default": (),
-    "mask, posecnn": ("--predictive_mask", "--disable_automasking", "--pose_model_type", "posecnn"),
-    "shared, v1_multiscale": ("--pose_model_type", "shared", "--v1_multiscale"),
-    "stereo, one scale": ("--use_stereo", "--scales", "0"),
+    "stereo": ("--use_stereo",),
+    "mask": ("--predictive_mask", "--disable_automasking"),
+    "v1_multiscale": ("--v1_multiscale",),
+    "posecnn": ("--pose_model_type", "posecnn"),
+    "shared": ("--pose_model_type", "shared"),
+    "one scale": ("--scales", "0"),
 }
 
 
@@ -70,13 +71,11 @@ class ValidationData:
 
 
 def nothing(*given):
-    """Stand for the reporter's method."""
+    """Stand for the log's methods."""
 
 
 @pytest.mark.parametrize("flags", VARIANTS.values(), ids=VARIANTS)
-def test_compiled_steps_are_two_graphs_that_are_made_once_and_equal_eager(flags, aot_eager, monkeypatch):
-    if flags:  # the published depth is compiled once
-        monkeypatch.setitem(MODELS, "lite-mono-tiny", MODELS["lite-mono-tiny"]._replace(dilations=SHALLOW))
+def test_compiled_steps_are_two_graphs_that_are_made_once_and_equal_eager(flags, aot_eager):
     words = ("--weights_init", "scratch", "--model", "lite-mono-tiny", "--height", SIZE[0], "--width", SIZE[1],
              "--no_cuda", "--batch_size", 3, "--drop_path", 0, *flags)  # fmt: skip
     eager, compiled = Trainer(options(*words)), Trainer(options(*words, "--compile"))
@@ -95,13 +94,12 @@ def test_compiled_steps_are_two_graphs_that_are_made_once_and_equal_eager(flags,
     assert counters["stats"]["unique_graphs"] == 2 and not counters["graph_break"], counters
     for count in (3, 2, 3):  # a batch with bad samples is a short one
         compiled.process_batch(batch(count, compiled.network.sources, compiled.opt.scales, count))
-        compiled.data, compiled.reporter = ValidationData(compiled), SimpleNamespace(validation=nothing)
+        compiled.data, compiled.log = ValidationData(compiled), SimpleNamespace(scalars=nothing, pictures=nothing)
         assert compiled._validate()  # between steps, in eval mode and without gradients
     assert counters["stats"]["unique_graphs"] == 2 and not counters["graph_break"], counters
 
 
-def test_a_break_in_the_graph_is_noticed(aot_eager, monkeypatch):
-    monkeypatch.setitem(MODELS, "lite-mono-tiny", MODELS["lite-mono-tiny"]._replace(dilations=SHALLOW))
+def test_a_break_in_the_graph_is_noticed(aot_eager):
     trainer = Trainer(options("--weights_init", "scratch", "--model", "lite-mono-tiny", "--height", SIZE[0], "--width",
                               SIZE[1], "--no_cuda", "--batch_size", 3, "--scales", 0, "--compile"))  # fmt: skip
     trainer.models["depth"].register_forward_hook(lambda *_: torch._dynamo.graph_break())
