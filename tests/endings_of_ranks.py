@@ -120,8 +120,8 @@ def attempt(name, torchrun, data, folder):
         shutil.copytree(folder / "runs" / "run", folder / "damaged")
         for path in (folder / "damaged" / "states").iterdir():
             path.write_bytes(path.read_bytes()[:1000])
-        argv += ["--resume", str(folder / "runs" / "run")]
-        second = ("--resume", str(folder / "damaged"))
+        argv += ["--resume", str(max((folder / "runs" / "run" / "states").iterdir()))]
+        second = ("--resume", str(max((folder / "damaged" / "states").iterdir())))
     ranks, since = Ranks(torchrun, *argv, second=second), None
     if act:
         if not ranks.under_way.wait(120):
