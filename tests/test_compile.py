@@ -71,7 +71,7 @@ class ValidationData:
 
 
 def nothing(*given):
-    """Stand for the log's methods."""
+    """Stand for the reporter's method."""
 
 
 @pytest.mark.parametrize("flags", VARIANTS.values(), ids=VARIANTS)
@@ -94,7 +94,7 @@ def test_compiled_steps_are_two_graphs_that_are_made_once_and_equal_eager(flags,
     assert counters["stats"]["unique_graphs"] == 2 and not counters["graph_break"], counters
     for count in (3, 2, 3):  # a batch with bad samples is a short one
         compiled.process_batch(batch(count, compiled.network.sources, compiled.opt.scales, count))
-        compiled.data, compiled.log = ValidationData(compiled), SimpleNamespace(scalars=nothing, pictures=nothing)
+        compiled.data, compiled.reporter = ValidationData(compiled), SimpleNamespace(validation=nothing)
         assert compiled._validate()  # between steps, in eval mode and without gradients
     assert counters["stats"]["unique_graphs"] == 2 and not counters["graph_break"], counters
 
