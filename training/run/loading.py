@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 import warnings
+import weakref
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -110,6 +111,9 @@ class BadSamples:
         return batch
 
 
+_loaders = weakref.WeakSet()  # those whose processes `ending_workers` ends
+
+
 def make_loader(dataset, workers, device, batch_sampler=None, batch_size=None):
     """Return a DataLoader of guarded items: batches of `batch_sampler`, or of `batch_size` in order.
 
@@ -117,7 +121,7 @@ def make_loader(dataset, workers, device, batch_sampler=None, batch_size=None):
     """
     how = {"batch_sampler": batch_sampler} if batch_sampler is not None else {"batch_size": batch_size}
     warnings.filterwarnings("ignore", message="This DataLoader will create")  # as many as were asked for
-    return DataLoader(
+    loader = DataLoader(
         Guarded(dataset),
         generator=torch.Generator().manual_seed(0),  # else each iterator would draw from training's own generator
         num_workers=workers,
@@ -128,6 +132,8 @@ def make_loader(dataset, workers, device, batch_sampler=None, batch_size=None):
         worker_init_fn=_quiet_worker,
         **how,
     )
+    _loaders.add(loader)
+    return loader
 
 
 def _quiet_worker(_):
@@ -163,7 +169,7 @@ def ending_workers():
     They ignore SIGTERM, so the interpreter's exit would wait for them for ever; and one that reads from a dead network
     file system would not answer any polite request.
     """
-    before = set(multiprocessing.active_children())
+    before, loaders = set(multiprocessing.active_children()), set(_loaders)
     try:
         yield
     finally:
@@ -173,6 +179,15 @@ def ending_workers():
                 process.kill()
             for process in started:
                 process.join(5)
+            for loader in list(_loaders - loaders):
+                _close(loader)
+
+
+def _close(loader):
+    """Close a loader's queues now, while their threads live: in a circle of garbage both would close the same file."""
+    iterator, loader._iterator = loader._iterator, None
+    if hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()
 
 
 @contextlib.contextmanager
