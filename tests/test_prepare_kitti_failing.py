@@ -171,7 +171,7 @@ def test_an_incomplete_list_is_named_file_by_file(kitti_site, kitti_split, tmp_p
         (["--base_url", "nonsense"], "not a web address"),
         (["--base_url", "http://127.0.0.1:9/with a space"], "has no spaces"),
         (["--retries", "-3"], "not a whole number of at least 1"),
-        (["--data_path", "a/" * 1500], "a path more than 200 folders deep"),
+        (["--data_path", "a/" * 1500], "--data_path is a path too deep"),
     ],
 )
 def test_user_mistakes_are_one_line(kitti_site, kitti_split, tmp_path, capsys, more, words):
