@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional  # early: its functions keep the group that exists when it is imported
 
 from system.command_line import EXIT_USER_ERROR, STARTED_BY
 from system.errors import UserError
@@ -120,7 +119,10 @@ def start(use_cuda, backend=None):
     if not dist.is_initialized():
         device = {"device_id": torch.device("cuda", local_rank)} if use_cuda and backend != "gloo" else {}
         # The group's threads end with the last thing that holds it, which must be before the interpreter does: a
-        # thread that lets go of a tensor later aborts the process. What holds it still is at most part of a circle.
+        # thread that lets go of a tensor later aborts the process. These functions would keep the group that exists
+        # when they are imported; what else holds it at the end is part of a circle.
+        from torch.distributed.nn import functional  # noqa: F401
+
         atexit.register(gc.collect)
         with _killable():
             dist.init_process_group(backend or ("nccl" if use_cuda else "gloo"), timeout=TIMEOUT, **device)
