@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+import train
+import trainer
+from datasets.known_motion import KnownMotion
+from datasets.labels import MeasuredDepth, PseudoLabels
 from layers import disp_to_depth
 from losses import supervision
 from losses.objective import Objective
 from losses.supervision import Supervision, supervised_terms
+from tests.short_runs import arguments, newest_state
+from training.averaged_weights import AveragedWeights
 from training.supervision import factor
 
 
@@ -211,3 +217,26 @@ def test_agreement_is_the_correlation_over_the_known_pixels(kind):
 ])  # fmt: skip
 def test_the_weight_over_the_run(schedule, ramp, expected):
     assert [factor(schedule, ramp, progress) for progress in (0, 0.25, 0.5, 0.75, 1)] == pytest.approx(expected)
+
+
+def test_without_their_options_extras_take_no_part(synthetic_drive, tmp_path, monkeypatch):
+    """Nothing of them is made, no term joins the loss, and a run keeps what it kept without them."""
+
+    def refuse(*_, **__):
+        raise AssertionError("an extra takes part")
+
+    for kind in (PseudoLabels, MeasuredDepth, KnownMotion, AveragedWeights):
+        monkeypatch.setattr(kind, "__init__", refuse)
+    names, whole = set(), trainer.compute_losses
+
+    def noting(*given):
+        maps, losses = whole(*given)
+        names.update(losses)
+        return maps, losses
+
+    monkeypatch.setattr(trainer, "compute_losses", noting)
+    assert train.main(arguments(synthetic_drive, tmp_path, "--max_steps", 2)) == 0
+    assert names == {"loss", "loss/0", "loss/1", "loss/2"}
+    assert "average" not in newest_state(tmp_path / "run")
+    folders = sorted(path.name for path in (tmp_path / "run" / "models").glob("weights_*"))
+    assert folders == ["weights_0", "weights_best"]
